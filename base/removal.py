@@ -59,6 +59,13 @@ def function(name):
     return cut(r"^[a-z][^\n;]*\b%s\([^{;]*\)\n\{.*?^\}\n\n?" % name)
 
 
+def replace(symbol, text):
+    """Put text in place of a symbol that other code borrows."""
+    def edit(content):
+        return re.subn(r"\b%s\b" % symbol, text, content)
+    return edit
+
+
 def comparisons(symbol):
     """Remove `map->map_type != SYMBOL &&` operands; the last keeps its tail."""
     def edit(text):
@@ -117,7 +124,10 @@ EDITS = {
     "kernel/bpf/bpf_lsm.c": [lines(HEADER), cases(FUNC)],
     "kernel/bpf/cgroup.c": [lines(HEADER), cases(FUNC)],
     "kernel/bpf/helpers.c": [cases(FUNC)],
-    "kernel/bpf/local_storage.c": [lines(HEADER)],
+    "kernel/bpf/local_storage.c": [
+        lines(HEADER),
+        replace("BPF_LOCAL_STORAGE_MAX_VALUE_SIZE", "U16_MAX"),
+    ],
     "kernel/bpf/lpm_trie.c": [lines(HEADER)],
     "kernel/bpf/syscall.c":
         [comparisons("BPF_MAP_TYPE_%s_STORAGE" % k) for k in KINDS] +
@@ -133,7 +143,7 @@ EDITS = {
         cases(FUNC),
     ],
     "kernel/cgroup/cgroup.c": [lines("bpf_cgrp_storage_free")],
-    "kernel/fork.c": [lines("bpf_task_storage_free")],
+    "kernel/fork.c": [lines("bpf_task_storage_free"), lines("tsk->bpf_storage")],
     "kernel/sched/ext.c": [cases(FUNC)],
     "kernel/trace/bpf_trace.c": [lines(HEADER), cases(FUNC)],
     "net/bpf/test_run.c": [lines(HEADER)],
@@ -156,7 +166,9 @@ EDITS = {
             r"^\tif \(cb_data->bpf_stg_diag\) \{\n.*?^\t\}\n\n"),
         cut(r"^\tnla = cb_data->inet_diag_nla_bpf_stgs;\n"
             r"\tif \(nla\) \{\n.*?^\t\}\n\n"),
-        lines("bpf_sk_storage_diag_free"),
+        # Its only use goes, so the variable has to go as well.
+        cut(r"^\tstruct inet_diag_dump_data \*cb_data = cb->data;\n\n"
+            r"\tbpf_sk_storage_diag_free\([^\n]*\n"),
     ],
     "security/bpf/hooks.c": [
         lines(r"bpf_(?:inode|task)_storage_free"),
@@ -166,7 +178,8 @@ EDITS = {
 
 SYMBOLS = re.compile("|".join([
     r"\bbpf_local_storage\w*", r"\bbpf_(?:sk|task|inode|cgrp)_storage\w*",
-    r"\bsk_bpf_storage\b", r"\b(?:sk|inode|task|cgrp)_storage_map_ops\b",
+    r"\bsk_bpf_storage\b", r"->bpf_storage\b",
+    r"\bBPF_LOCAL_STORAGE_MAX_VALUE_SIZE\b", r"\b(?:sk|inode|task|cgrp)_storage_map_ops\b",
     r"\bmap_local_storage_\w+", r"\bmap_owner_storage_ptr\b",
     r"\bis_storage_get_function\b", r"\bstorage_get_func_atomic\b",
     r"\bbpf_storage_blob\b", r"\bbpf_stg_diag\b", r"\binet_diag_nla_bpf_stgs\b",

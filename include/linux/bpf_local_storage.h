@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Local storage: values that BPF programs keep with a kernel object, the
+ * owner.  kernel/bpf/bpf_local_storage.c says how it works.
+ */
+#ifndef _BPF_LOCAL_STORAGE_H
+#define _BPF_LOCAL_STORAGE_H
+
+#include <linux/bpf.h>
+#include <linux/list.h>
+#include <linux/rcupdate.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+#include <linux/wait.h>
+
+#define BPF_LOCAL_STORAGE_SLOTS		16
+#define BPF_LOCAL_STORAGE_MIN_SLOTS	4
+/* A map's slot when it owns none: beyond the slots of any storage. */
+#define BPF_LOCAL_STORAGE_NO_SLOT	BPF_LOCAL_STORAGE_SLOTS
+
+/*
+ * The largest value, in bytes.  Part of the UAPI: with its netlink attributes
+ * a value has to fit in the 16 bits of an attribute's length.
+ */
+#define BPF_LOCAL_STORAGE_MAX_VALUE_SIZE	(U16_MAX - 128)
+
+struct bpf_local_storage;
+struct bpf_local_storage_map;
+
+/**
+ * struct bpf_local_storage_elem - one map's value on one owner
+ * @map_node: on a bucket of @map while linked; under the bucket's lock
+ * @rcu: for freeing, once unlinked
+ * @map: the map, valid while linked or under RCU
+ * @storage: the storage that holds it
+ *
+ * The value follows, except for an element inside its storage; see
+ * bpf_local_storage_value().
+ */
+struct bpf_local_storage_elem {
+	union {
+		struct hlist_node map_node;
+		struct rcu_head rcu;
+	};
+	struct bpf_local_storage_map *map;
+	struct bpf_local_storage *storage;
+};
+
+/**
+ * struct bpf_local_storage_index - where an owner keeps what has no slot
+ * @rcu: for freeing, once replaced
+ * @shift: a map's hash shifted right by this is the first cell to try
+ * @mask: number of cells less one
+ * @keys: cells in use, values deleted since included; under storage->lock
+ * @live: cells with a value; under storage->lock
+ * @cells: a cell's map is set once and never changes
+ */
+struct bpf_local_storage_index {
+	struct rcu_head rcu;
+	u32 shift;
+	u32 mask;
+	u32 keys;
+	u32 live;
+	struct bpf_local_storage_cell {
+		struct bpf_local_storage_map *map;
+		void __rcu *value;
+	} cells[];
+};
+
+/**
+ * struct bpf_local_storage - everything an owner keeps
+ * @first: the element made together with the storage, if @first.map is set;
+ *	its rcu_head frees the whole block in any case
+ * @index: elements of maps whose slot is not below @nr_slots, or NULL
+ * @owner: NULL once the owner let go of the storage; under @lock
+ * @lock: serialises every change of what the owner keeps
+ * @size: of this block, in units of 8 bytes
+ * @nr_slots: 4, 8 or 16
+ * @used: slots that are not NULL; under @lock
+ * @slots: NULL, or the value of the map that owns the slot
+ *
+ * The value of @first follows the slots, so that a hit on it stays within
+ * one or two cache lines.
+ */
+struct bpf_local_storage {
+	struct bpf_local_storage_elem first;
+	struct bpf_local_storage_index __rcu *index;
+	void *owner;
+	raw_spinlock_t lock;
+	u16 size;
+	u8 nr_slots;
+	u8 used;
+	void __rcu *slots[];
+};
+
+/**
+ * struct bpf_local_storage_slots - which map of a kind owns which slot
+ * @lock: protects all of it
+ * @released: woken when a slot becomes free
+ * @map: the owner of each slot, or NULL
+ * @in_vain: bit per slot whose release a creation once awaited in vain
+ * @top: one more than the highest slot in use; read without @lock
+ */
+struct bpf_local_storage_slots {
+	spinlock_t lock;
+	wait_queue_head_t released;
+	struct bpf_local_storage_map *map[BPF_LOCAL_STORAGE_SLOTS];
+	u16 in_vain;
+	u8 top;
+};
+
+#define BPF_LOCAL_STORAGE_SLOTS_INIT(name) {				\
+	.lock = __SPIN_LOCK_UNLOCKED(name.lock),			\
+	.released = __WAIT_QUEUE_HEAD_INITIALIZER(name.released),	\
+}
+
+/**
+ * struct bpf_local_storage_kind - what differs from one kind of owner to another
+ * @storage_ptr: where the owner keeps the pointer to its storage
+ * @charge: account @size bytes to the owner; 0 or a negative errno.  Called
+ *	with the owner alive; must not sleep.
+ * @uncharge: the reverse; called with the owner alive, under storage->lock
+ * @slots: the slots of this kind's maps
+ */
+struct bpf_local_storage_kind {
+	struct bpf_local_storage __rcu **(*storage_ptr)(void *owner);
+	int (*charge)(void *owner, u32 size);
+	void (*uncharge)(void *owner, u32 size);
+	struct bpf_local_storage_slots *slots;
+};
+
+struct bpf_local_storage_bucket {
+	raw_spinlock_t lock;
+	u32 count;
+	struct hlist_head elems;
+};
+
+/**
+ * struct bpf_local_storage_map - a map of any kind of local storage
+ * @map: what all maps have
+ * @kind: the kind of its owners
+ * @buckets: every element of the map, hashed by owner
+ * @bucket_bits: log2 of the number of buckets
+ * @hash: what an index finds the map by
+ * @slot: the slot that belongs to the map, or BPF_LOCAL_STORAGE_NO_SLOT
+ */
+struct bpf_local_storage_map {
+	struct bpf_map map;
+	const struct bpf_local_storage_kind *kind;
+	struct bpf_local_storage_bucket *buckets;
+	u32 bucket_bits;
+	u32 hash;
+	u8 slot;
+};
+
+static inline struct bpf_local_storage_map *
+to_local_storage_map(const struct bpf_map *map)
+{
+	return container_of(map, struct bpf_local_storage_map, map);
+}
+
+void *bpf_local_storage_lookup_index(struct bpf_local_storage *storage,
+				     struct bpf_local_storage_map *smap);
+
+/**
+ * bpf_local_storage_lookup - find a map's value on an owner
+ * @storage: the owner's storage
+ * @smap: the map
+ *
+ * The slot belongs to @smap alone, so what is in it is the answer.
+ *
+ * Context: Any, under rcu_read_lock() or rcu_read_lock_trace().
+ * Return: The value, or NULL.
+ */
+static __always_inline void *
+bpf_local_storage_lookup(struct bpf_local_storage *storage,
+			 struct bpf_local_storage_map *smap)
+{
+	/* Pairs with the release stores in value_set(). */
+	if (likely(smap->slot < storage->nr_slots))
+		return rcu_dereference_check(storage->slots[smap->slot],
+					     bpf_rcu_lock_held());
+	return bpf_local_storage_lookup_index(storage, smap);
+}
+
+/**
+ * struct bpf_local_storage_iter - a walk over everything an owner keeps
+ * @storage: the owner's storage
+ * @index: its index when the walk began
+ * @pos: the next slot, then the next cell
+ */
+struct bpf_local_storage_iter {
+	struct bpf_local_storage *storage;
+	struct bpf_local_storage_index *index;
+	u32 pos;
+};
+
+void bpf_local_storage_iter_init(struct bpf_local_storage_iter *iter,
+				 struct bpf_local_storage *storage);
+struct bpf_local_storage_elem *
+bpf_local_storage_iter_next(struct bpf_local_storage_iter *iter);
+void *bpf_local_storage_value(struct bpf_local_storage_elem *elem);
+
+void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
+			       void *value, bool locked, gfp_t gfp);
+long bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
+			      void *value, u64 flags);
+long bpf_local_storage_delete(void *owner, struct bpf_local_storage_map *smap);
+void bpf_local_storage_destroy(void *owner,
+			       const struct bpf_local_storage_kind *kind);
+
+extern u32 bpf_local_storage_map_btf_id[];
+
+int bpf_local_storage_map_alloc_check(union bpf_attr *attr);
+struct bpf_map *
+bpf_local_storage_map_alloc(union bpf_attr *attr,
+			    const struct bpf_local_storage_kind *kind);
+void bpf_local_storage_map_free(struct bpf_map *map);
+int bpf_local_storage_map_check_btf(const struct bpf_map *map,
+				    const struct btf *btf,
+				    const struct btf_type *key_type,
+				    const struct btf_type *value_type);
+u64 bpf_local_storage_map_mem_usage(const struct bpf_map *map);
+
+#endif /* _BPF_LOCAL_STORAGE_H */

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the network stack calls of a socket's local storage. */
+#ifndef _NET_BPF_SK_STORAGE_H
+#define _NET_BPF_SK_STORAGE_H
+
+#include <linux/rcupdate.h>
+#include <net/sock.h>
+
+struct bpf_func_proto;
+
+extern const struct bpf_func_proto bpf_sk_storage_get_proto;
+extern const struct bpf_func_proto bpf_sk_storage_get_cg_sock_proto;
+extern const struct bpf_func_proto bpf_sk_storage_delete_proto;
+extern const struct bpf_func_proto bpf_sk_storage_get_tracing_proto;
+extern const struct bpf_func_proto bpf_sk_storage_delete_tracing_proto;
+
+#ifdef CONFIG_BPF_SYSCALL
+/* A byte copy of another socket has its pointer: forget it. */
+static inline void bpf_sk_storage_init(struct sock *sk)
+{
+	RCU_INIT_POINTER(sk->sk_bpf_storage, NULL);
+}
+
+void bpf_sk_storage_free(struct sock *sk);
+int bpf_sk_storage_clone(const struct sock *sk, struct sock *newsk);
+#else
+static inline void bpf_sk_storage_init(struct sock *sk)
+{
+}
+
+static inline void bpf_sk_storage_free(struct sock *sk)
+{
+}
+
+static inline int bpf_sk_storage_clone(const struct sock *sk,
+				       struct sock *newsk)
+{
+	return 0;
+}
+#endif /* CONFIG_BPF_SYSCALL */
+
+#endif /* _NET_BPF_SK_STORAGE_H */

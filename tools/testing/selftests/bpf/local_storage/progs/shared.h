@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the programs and the tests that drive them agree on. */
+#ifndef _SHARED_H
+#define _SHARED_H
+
+/*
+ * getsockopt(fd, LEVEL(value), OP(map, op)) makes a program do something to
+ * the socket's value in a map: MAIN_MAP, or a number in the array of maps.
+ * The program gets no data from its caller but these two numbers.
+ */
+#define LEVEL(value)	(0x5eed << 16 | (value))
+#define IS_LEVEL(level)	((level) >> 16 == 0x5eed)
+#define VALUE_OF(level)	((level) & 0xffff)
+#define MAP_SHIFT	8
+#define MAIN_MAP	0xffff
+#define OP(map, op)	((map) << MAP_SHIFT | (op))
+
+enum {
+	DO_GET,			/* no flags */
+	DO_CREATE,		/* zeroes */
+	DO_CREATE_WITH,		/* the initial value */
+	DO_ADD,			/* create, and add the value */
+	DO_DELETE,
+	DO_BAD_FLAGS,
+};
+
+#define OUTER_ENTRIES	1100
+
+/* What getsockopt() hands out. */
+struct answer {
+	long long err;		/* of delete; -1 where get returned NULL */
+	unsigned long long value;
+};
+
+#endif /* _SHARED_H */
