@@ -48,6 +48,8 @@
 
 #define CREATE_FLAGS		(BPF_F_NO_PREALLOC | BPF_F_CLONE)
 #define INDEX_MIN_CELLS		4
+/* The largest value, in bytes, to be allocated together with a storage. */
+#define INSIDE_MAX		256
 /* A grace period, and the work that frees a program and then its maps. */
 #define SLOT_WAIT		(HZ / 4)
 
@@ -110,6 +112,16 @@ static bool has_pointers(const struct bpf_local_storage_map *smap)
 	const struct btf_record *record = smap->map.record;
 
 	return !IS_ERR_OR_NULL(record) && record->field_mask & ~BPF_SPIN_LOCK;
+}
+
+/*
+ * Whether the map's element may be made together with the storage.  Its memory
+ * then stays until the storage goes, so it must be small, and must not wait
+ * for that with pointers in it.
+ */
+static bool fits_inside(const struct bpf_local_storage_map *smap)
+{
+	return value_bytes(smap) <= INSIDE_MAX && !has_pointers(smap);
 }
 
 static struct bpf_local_storage_bucket *
@@ -439,11 +451,12 @@ static struct bpf_local_storage *storage_new(void *owner,
 	struct bpf_local_storage *storage;
 	u32 nr_slots, bytes;
 
+	/* Pairs with nothing: a stale value only makes the index do more. */
 	nr_slots = clamp_t(u32, READ_ONCE(smap->kind->slots->top),
 			   BPF_LOCAL_STORAGE_MIN_SLOTS, BPF_LOCAL_STORAGE_SLOTS);
 	nr_slots = roundup_pow_of_two(nr_slots);
 	bytes = struct_size(storage, slots, nr_slots);
-	if (!has_pointers(smap))
+	if (fits_inside(smap))
 		bytes += value_bytes(smap);
 
 	storage = charged_alloc(owner, smap, bytes, gfp);
@@ -453,7 +466,7 @@ static struct bpf_local_storage *storage_new(void *owner,
 	storage->owner = owner;
 	storage->size = bytes / 8;
 	storage->nr_slots = nr_slots;
-	if (!has_pointers(smap)) {
+	if (fits_inside(smap)) {
 		storage->first.map = smap;
 		storage->first.storage = storage;
 	}
@@ -975,7 +988,7 @@ static bool slot_settle(struct bpf_local_storage_slots *slots,
 	for (i = 0; i < BPF_LOCAL_STORAGE_SLOTS; i++) {
 		if (!slots->map[i]) {
 			slots->map[i] = smap;
-			slots->top = max_t(u8, slots->top, i + 1);
+			WRITE_ONCE(slots->top, max_t(u8, slots->top, i + 1));
 			smap->slot = i;
 			return true;
 		}
@@ -1018,7 +1031,7 @@ static void slot_release(struct bpf_local_storage_map *smap)
 		slots->map[smap->slot] = NULL;
 		slots->in_vain &= ~BIT(smap->slot);
 		while (slots->top && !slots->map[slots->top - 1])
-			slots->top--;
+			WRITE_ONCE(slots->top, slots->top - 1);
 	}
 	wake_up(&slots->released);
 }

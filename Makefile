@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0
+# `make demo` and `make check`; everything else serves them.
+
+FLAVOUR ?= release debug
+TEST ?=
+
+help:
+	@echo "make demo    boot our kernel and count real traffic per socket"
+	@echo "make check   run the selftests; the last line counts them"
+	@echo "             FLAVOUR='release debug stock' picks kernels,"
+	@echo "             TEST=race picks one test binary"
+	@echo "make build   prepare the kernel tree build/src/ours and build it"
+	@echo "make clean   remove build/, the compiler cache included"
+
+demo: setup
+	@demo/run
+
+check: setup
+	@vm/check $(TEST:%=-t %) $(FLAVOUR)
+
+build: setup
+	@base/kernel release
+
+setup:
+	@base/install
+
+clean:
+	rm -rf build
+
+.PHONY: help demo check build setup clean

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0
+# How to build programs that use libbpf skeletons.  Who includes it sets
+# OUTPUT, KERNEL_SRC and VMLINUX; sources are found in the including directory.
+
+ifeq ($(filter clean list,$(MAKECMDGOALS)),)
+$(if $(and $(OUTPUT),$(KERNEL_SRC),$(VMLINUX)),,\
+  $(error set OUTPUT, KERNEL_SRC and VMLINUX))
+endif
+
+CLANG ?= clang-19
+STRIP ?= llvm-strip-19
+HERE := $(dir $(realpath $(firstword $(MAKEFILE_LIST))))
+
+CFLAGS := -std=gnu11 -O2 -g -Wall -Wno-unused-function -pthread \
+	-D_GNU_SOURCE -I$(OUTPUT) -I$(OUTPUT)/include -I$(HERE) \
+	-I$(KERNEL_SRC)/tools/testing/selftests \
+	-I$(KERNEL_SRC)/tools/include/uapi
+BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall \
+	-I$(OUTPUT) -I$(OUTPUT)/include -I$(HERE)
+
+LIBBPF := $(OUTPUT)/libbpf/libbpf.a
+BPFTOOL := $(OUTPUT)/bpftool/bpftool
+
+all:
+
+$(LIBBPF):
+	@mkdir -p $(@D)
+	@echo "   building libbpf"
+	$(MAKE) -s -C $(KERNEL_SRC)/tools/lib/bpf OUTPUT=$(OUTPUT)/libbpf/ \
+		DESTDIR=$(OUTPUT) prefix= EXTRA_CFLAGS='-g -O2' \
+		$@ install_headers > $(OUTPUT)/libbpf.log 2>&1
+
+$(BPFTOOL): $(LIBBPF)
+	@mkdir -p $(@D)
+	@echo "   building bpftool"
+	$(MAKE) -s -C $(KERNEL_SRC)/tools/bpf/bpftool OUTPUT=$(OUTPUT)/bpftool/ \
+		CLANG=$(CLANG) LLVM_STRIP=$(STRIP) VMLINUX_BTF=$(VMLINUX) \
+		> $(OUTPUT)/bpftool.log 2>&1
+
+$(OUTPUT)/vmlinux.h: $(VMLINUX) $(BPFTOOL)
+	$(BPFTOOL) btf dump file $(VMLINUX) format c > $@
+
+$(OUTPUT)/%.bpf.o: progs/%.c progs/shared.h $(OUTPUT)/vmlinux.h
+	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+
+$(OUTPUT)/%.skel.h: $(OUTPUT)/%.bpf.o
+	$(BPFTOOL) gen skeleton $< name $* > $@
+
+clean:
+	rm -rf $(OUTPUT)
+
+.PHONY: all clean
+.DELETE_ON_ERROR:
+.SECONDARY:
