@@ -90,7 +90,7 @@ struct bpf_local_storage {
 	u16 size;
 	u8 nr_slots;
 	u8 used;
-	void __rcu *slots[];
+	void __rcu *slots[] __aligned(8);
 };
 
 /**
@@ -143,6 +143,7 @@ struct bpf_local_storage_bucket {
  * @bucket_bits: log2 of the number of buckets
  * @hash: what an index finds the map by
  * @slot: the slot that belongs to the map, or BPF_LOCAL_STORAGE_NO_SLOT
+ * @used: whether it ever had an element
  */
 struct bpf_local_storage_map {
 	struct bpf_map map;
@@ -151,6 +152,7 @@ struct bpf_local_storage_map {
 	u32 bucket_bits;
 	u32 hash;
 	u8 slot;
+	bool used;
 };
 
 static inline struct bpf_local_storage_map *
@@ -208,6 +210,9 @@ long bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
 long bpf_local_storage_delete(void *owner, struct bpf_local_storage_map *smap);
 void bpf_local_storage_destroy(void *owner,
 			       const struct bpf_local_storage_kind *kind);
+
+void bpf_local_storage_note_sleepable(void);
+bool bpf_local_storage_is_nested(void);
 
 extern u32 bpf_local_storage_map_btf_id[];
 

@@ -21,8 +21,8 @@
  * Who may touch what, and why it is safe:
  *
  * - Lookup: under RCU or RCU Tasks Trace, no lock.  An element, a storage or
- *   an index goes back to the allocator after a grace period of both, or of
- *   RCU alone once the owner is being destroyed.
+ *   an index goes back to the allocator after a grace period of both; of RCU
+ *   alone if the owner is being destroyed and no sleepable program is around.
  * - Change: under storage->lock, and the bucket lock of the map nested in it.
  *   Linked or unlinked is therefore one fact, and exactly one of update,
  *   delete, destroy and map free unlinks an element and uncharges it.
@@ -58,6 +58,35 @@ BTF_ID_LIST_GLOBAL_SINGLE(bpf_local_storage_map_btf_id, struct,
 
 /* How many calls on this CPU are between section_enter() and section_exit(). */
 static DEFINE_PER_CPU(int, sections);
+
+/* Whether there ever was a sleepable program that may create a value. */
+static bool sleepable_users;
+
+/**
+ * bpf_local_storage_note_sleepable - a sleepable program gets values
+ *
+ * Called before the program can run; it makes the memory of destroyed owners
+ * wait for sleepable programs, too.
+ *
+ * Context: Any.
+ */
+void bpf_local_storage_note_sleepable(void)
+{
+	WRITE_ONCE(sleepable_users, true);
+}
+
+/**
+ * bpf_local_storage_is_nested - whether we interrupted code in this file
+ *
+ * Context: Any.
+ * Return: True if a lock of this file may be held by this very CPU.
+ */
+bool bpf_local_storage_is_nested(void)
+{
+	/* Pairs with section_enter() on the CPU that we stay on. */
+	guard(preempt)();
+	return __this_cpu_read(sections);
+}
 
 struct section {
 	unsigned long irqflags;
@@ -186,14 +215,17 @@ void *bpf_local_storage_lookup_index(struct bpf_local_storage *storage,
 				     struct bpf_local_storage_map *smap)
 {
 	struct bpf_local_storage_index *index;
+	struct bpf_local_storage_cell *cell;
 
 	/* Pairs with rcu_assign_pointer() in index_replace(). */
 	index = rcu_dereference_check(storage->index, bpf_rcu_lock_held());
 	if (!index)
 		return NULL;
-	/* An empty cell has no value either. */
-	return rcu_dereference_check(index_cell(index, smap)->value,
-				     bpf_rcu_lock_held());
+	cell = index_cell(index, smap);
+	/* An empty cell can be taken for another map right now: look again. */
+	if (READ_ONCE(cell->map) != smap)
+		return NULL;
+	return rcu_dereference_check(cell->value, bpf_rcu_lock_held());
 }
 
 /**
@@ -296,12 +328,28 @@ static void free_elem(struct bpf_local_storage_elem *elem)
 		free_block(&elem->rcu);
 }
 
-static void free_elem_of_dead_owner(struct bpf_local_storage_elem *elem)
+/*
+ * The same when the owner is being destroyed.  Only a sleepable program can
+ * still be on a value then, outside of any RCU read section.
+ */
+static void free_dead_block(struct rcu_head *rcu)
 {
-	if (has_pointers(elem->map))
+	if (!rcu)
+		return;
+	if (READ_ONCE(sleepable_users))
+		free_block(rcu);
+	else
+		kvfree_call_rcu(rcu, rcu);
+}
+
+static void free_dead_elem(struct bpf_local_storage_elem *elem)
+{
+	if (READ_ONCE(sleepable_users))
+		free_elem(elem);
+	else if (has_pointers(elem->map))
 		call_rcu(&elem->rcu, free_pointers_rcu);
 	else
-		kfree_rcu(elem, rcu);
+		free_dead_block(&elem->rcu);
 }
 
 /* Changes; all under storage->lock */
@@ -374,6 +422,7 @@ static void link_elem(struct bpf_local_storage_bucket *bucket,
 	lockdep_assert_held(&bucket->lock);
 	hlist_add_head(&elem->map_node, &bucket->elems);
 	bucket->count++;
+	WRITE_ONCE(elem->map->used, true);
 	value_set(elem->storage, elem->map, bpf_local_storage_value(elem));
 }
 
@@ -405,8 +454,13 @@ static void detach(struct bpf_local_storage *storage,
 
 	kind->uncharge(owner, storage_bytes(storage) +
 			      (index ? index_bytes(index) : 0));
-	RCU_INIT_POINTER(*kind->storage_ptr(owner), NULL);
 	WRITE_ONCE(storage->owner, NULL);
+	/*
+	 * The last access to the owner.  Pairs with the acquire in
+	 * bpf_local_storage_destroy(): who sees NULL may free it.
+	 */
+	smp_store_release((__force struct bpf_local_storage **)
+			  kind->storage_ptr(owner), NULL);
 }
 
 static bool is_empty(struct bpf_local_storage *storage)
@@ -622,7 +676,7 @@ static int change_storage(struct change *ch, struct bpf_local_storage *storage,
 	if (!section_lock(&sec, &storage->lock))
 		goto exit;
 	err = -EAGAIN;
-	if (!storage->owner)
+	if (storage->owner != ch->owner)
 		goto unlock;
 	ch->found = bpf_local_storage_lookup(storage, ch->smap);
 	err = check_mode(ch->mode, ch->found);
@@ -832,9 +886,12 @@ long bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
 	return 0;
 }
 
-/* Remove a map's element from a storage, and the storage with its last one. */
+/*
+ * Remove a map's element from a storage, and the storage with its last one.
+ * The storage must be @owner's, unless that is NULL.
+ */
 static int delete_from(struct bpf_local_storage *storage,
-		       struct bpf_local_storage_map *smap)
+		       struct bpf_local_storage_map *smap, const void *owner)
 {
 	struct bpf_local_storage_elem *gone = NULL;
 	struct bpf_local_storage_bucket *bucket;
@@ -849,7 +906,7 @@ static int delete_from(struct bpf_local_storage *storage,
 	if (!section_lock(&sec, &storage->lock))
 		goto exit;
 	err = -ENOENT;
-	if (!storage->owner)
+	if (!storage->owner || (owner && storage->owner != owner))
 		goto unlock;
 	value = bpf_local_storage_lookup(storage, smap);
 	if (!value)
@@ -860,8 +917,8 @@ static int delete_from(struct bpf_local_storage *storage,
 	if (!section_lock(&sec, &bucket->lock))
 		goto unlock;
 	gone = unlink_elem(bucket, elem_of(storage, value));
-	raw_spin_unlock(&bucket->lock);
 	value_set(storage, smap, NULL);
+	raw_spin_unlock(&bucket->lock);
 	index = index_locked(storage);
 	empty = is_empty(storage);
 	if (empty)
@@ -894,7 +951,8 @@ long bpf_local_storage_delete(void *owner, struct bpf_local_storage_map *smap)
 
 	if (!storage || !bpf_local_storage_lookup(storage, smap))
 		return -ENOENT;
-	return delete_from(storage, smap);
+	/* An owner that is a byte copy of another may have its pointer. */
+	return delete_from(storage, smap, owner);
 }
 
 /* Unlink all of a storage's elements; gathers on @gone those to be freed. */
@@ -910,6 +968,8 @@ static void unlink_all(struct bpf_local_storage *storage,
 		bucket = bucket_of(elem->map, storage->owner);
 		/* Pairs with other owners that hash to the same bucket. */
 		raw_spin_lock(&bucket->lock);
+		/* The map's slot may be another's as soon as the bucket is empty. */
+		value_set(storage, elem->map, NULL);
 		elem = unlink_elem(bucket, elem);
 		raw_spin_unlock(&bucket->lock);
 		if (elem)
@@ -940,7 +1000,9 @@ void bpf_local_storage_destroy(void *owner,
 
 	/* Pairs with synchronize_rcu() in map free, for elem->map. */
 	rcu_read_lock();
-	storage = storage_of(owner, kind);
+	/* Pairs with the release in detach(), and with publish_storage(). */
+	storage = smp_load_acquire((__force struct bpf_local_storage **)
+				   kind->storage_ptr(owner));
 	if (!storage)
 		goto out;
 
@@ -957,11 +1019,9 @@ void bpf_local_storage_destroy(void *owner,
 	section_exit(&sec);
 
 	hlist_for_each_entry_safe(elem, next, &gone, map_node)
-		free_elem_of_dead_owner(elem);
-	if (index)
-		kfree_rcu(index, rcu);
-	if (ours)
-		kfree_rcu(storage, first.rcu);
+		free_dead_elem(elem);
+	free_dead_block(index ? &index->rcu : NULL);
+	free_dead_block(ours ? &storage->first.rcu : NULL);
 out:
 	rcu_read_unlock();
 }
@@ -1011,7 +1071,7 @@ static void slot_acquire(struct bpf_local_storage_map *smap)
 	smap->slot = BPF_LOCAL_STORAGE_NO_SLOT;
 	if (wait_event_interruptible_timeout(slots->released,
 					     slot_settle(slots, smap),
-					     SLOT_WAIT) > 0)
+					     SLOT_WAIT))
 		return;
 	/* Pairs with slot_settle(). */
 	guard(spinlock)(&slots->lock);
@@ -1102,6 +1162,9 @@ bpf_local_storage_map_alloc(union bpf_attr *attr,
 	if (!smap)
 		return ERR_PTR(-ENOMEM);
 	bpf_map_init_from_attr(&smap->map, attr);
+	/* As map_create() will set them: zero would mean a map on its way out. */
+	atomic64_set(&smap->map.refcnt, 1);
+	atomic64_set(&smap->map.usercnt, 1);
 	smap->kind = kind;
 	/* Consecutive multiples spread evenly over a table of any size. */
 	smap->hash = (u32)atomic_inc_return(&sequence) * GOLDEN_RATIO_32;
@@ -1155,13 +1218,16 @@ void bpf_local_storage_map_free(struct bpf_map *map)
 			rcu_read_lock();
 			storage = some_storage(&smap->buckets[i]);
 			if (storage)
-				delete_from(storage, smap);
+				delete_from(storage, smap, NULL);
 			rcu_read_unlock();
 			cond_resched();
 		} while (storage);
 	}
 	slot_release(smap);
 
+	/* A failed creation must not wait: it may be in a sleepable program. */
+	if (!smap->used)
+		goto free;
 	/* Pairs with the readers of elem->map, destroy among them. */
 	synchronize_rcu();
 	if (has_pointers(smap)) {
@@ -1169,6 +1235,7 @@ void bpf_local_storage_map_free(struct bpf_map *map)
 		rcu_barrier_tasks_trace();
 		rcu_barrier();
 	}
+free:
 	bpf_map_area_free(smap->buckets);
 	bpf_map_area_free(smap);
 }

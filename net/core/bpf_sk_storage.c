@@ -18,23 +18,27 @@
 static struct bpf_local_storage_slots sk_slots =
 	BPF_LOCAL_STORAGE_SLOTS_INIT(sk_slots);
 
-static struct bpf_local_storage __rcu **sk_storage_ptr(void *owner)
+/* The core calls these under its locks: a program on them could deadlock. */
+static notrace struct bpf_local_storage __rcu **sk_storage_ptr(void *owner)
 {
 	return &((struct sock *)owner)->sk_bpf_storage;
 }
 
-static int sk_charge(void *owner, u32 size)
+static notrace int sk_charge(void *owner, u32 size)
 {
 	struct sock *sk = owner;
-	u32 limit = READ_ONCE(sock_net(sk)->core.sysctl_optmem_max);
+	int limit = READ_ONCE(sock_net(sk)->core.sysctl_optmem_max);
+	int charged = atomic_read(&sk->sk_omem_alloc);
 
-	if ((u32)atomic_add_return(size, &sk->sk_omem_alloc) < limit)
-		return 0;
-	atomic_sub(size, &sk->sk_omem_alloc);
-	return -ENOMEM;
+	do {
+		if ((s64)charged + size >= limit)
+			return -ENOMEM;
+	} while (!atomic_try_cmpxchg(&sk->sk_omem_alloc, &charged,
+				     charged + size));
+	return 0;
 }
 
-static void sk_uncharge(void *owner, u32 size)
+static notrace void sk_uncharge(void *owner, u32 size)
 {
 	atomic_sub(size, &((struct sock *)owner)->sk_omem_alloc);
 }
@@ -66,8 +70,7 @@ static void *sk_lookup(struct sock *sk, struct bpf_map *map)
  */
 void bpf_sk_storage_free(struct sock *sk)
 {
-	if (rcu_access_pointer(sk->sk_bpf_storage))
-		bpf_local_storage_destroy(sk, &sk_kind);
+	bpf_local_storage_destroy(sk, &sk_kind);
 }
 
 static int sk_clone_elem(struct bpf_local_storage_elem *elem,
@@ -194,6 +197,9 @@ const struct bpf_map_ops sk_storage_map_ops = {
 static void *sk_create(struct sock *sk, struct bpf_map *map, void *value,
 		       gfp_t gfp)
 {
+	/* Our sock_put() may be the last one, and then it takes the locks. */
+	if (bpf_local_storage_is_nested())
+		return NULL;
 	/* Pairs with the last sock_put(): no value for a socket on its way out. */
 	if (!refcount_inc_not_zero(&sk->sk_refcnt))
 		return NULL;
@@ -265,8 +271,7 @@ static bool sk_tracing_allowed(const struct bpf_prog *prog)
 		return true;
 	case BPF_TRACE_FENTRY:
 	case BPF_TRACE_FEXIT:
-		return target && !str_has_prefix(target, "bpf_sk_storage") &&
-		       !str_has_prefix(target, "bpf_local_storage");
+		return target && !str_has_prefix(target, "bpf_sk_storage");
 	default:
 		return false;
 	}

@@ -7,7 +7,7 @@
 #include "sockopt.skel.h"
 
 #define SOCKETS	32
-#define MAPS	20
+#define MAPS	40
 
 static int rounds(void)
 {
