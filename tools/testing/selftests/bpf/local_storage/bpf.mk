@@ -2,7 +2,7 @@
 # How to build programs that use libbpf skeletons.  Who includes it sets
 # OUTPUT, KERNEL_SRC and VMLINUX; sources are found in the including directory.
 
-ifeq ($(filter clean list,$(MAKECMDGOALS)),)
+ifeq ($(filter clean list list-counted,$(MAKECMDGOALS)),)
 $(if $(and $(OUTPUT),$(KERNEL_SRC),$(VMLINUX)),,\
   $(error set OUTPUT, KERNEL_SRC and VMLINUX))
 endif

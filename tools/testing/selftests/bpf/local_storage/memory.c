@@ -179,11 +179,12 @@ FIXTURE_TEARDOWN(failing)
  */
 static int fail_each(int map, int sk)
 {
-	__u32 before = optmem(sk);
+	__u32 before;
 	bool pending;
 	int err, n;
 
 	for (n = 1;; n++) {
+		before = optmem(sk);
 		fail_nth(n);
 		err = set(map, sk);
 		pending = failure_pending();
