@@ -24,8 +24,8 @@
 #include "sockstat.skel.h"
 
 #define CONNECTIONS	3		/* TCP, per family */
-#define UPLOAD		(1 << 20)	/* bytes, client to server */
-#define DOWNLOAD	(1 << 19)	/* bytes, back */
+#define UPLOAD		1048576	/* bytes, client to server */
+#define DOWNLOAD	524288	/* bytes, back */
 #define DATAGRAMS	400		/* each is echoed */
 #define DATAGRAM	1200		/* bytes */
 
@@ -127,7 +127,7 @@ static void transfer(struct end *from, struct end *to, size_t size)
 		ssize_t n;
 
 		if (poll(fds, 2, 30000) <= 0)
-			die("no progress in a transfer");
+			die("no progress");
 		if (fds[0].revents & POLLOUT) {
 			n = size - sent;
 			n = send(from->fd, data,
@@ -233,8 +233,11 @@ static int report(int map)
 	unsigned long long total = 0;
 	int wrong = 0;
 
-	printf("\n                       ---------- out ------------   ----------- in ------------      RTT   TCP\n"
-	       "  fd  end     protocol packets     bytes   payload  packets     bytes   payload      us states\n");
+	printf("\n%51s%28s%14s%7s\n", "-------- out --------",
+	       "--------- in --------", "RTT", "TCP");
+	printf("%4s  %-6s  %-8s %7s %9s %9s  %7s %9s %9s %7s %6s\n", "fd",
+	       "end", "protocol", "packets", "bytes", "payload", "packets",
+	       "bytes", "payload", "us", "states");
 	for (int i = 0; i < nr_ends; i++) {
 		wrong += !show(map, &ends[i]);
 		total += ends[i].sent;

@@ -11,7 +11,6 @@
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
-#include <linux/wait.h>
 
 #define BPF_LOCAL_STORAGE_SLOTS		16
 #define BPF_LOCAL_STORAGE_MIN_SLOTS	4
@@ -95,24 +94,17 @@ struct bpf_local_storage {
 
 /**
  * struct bpf_local_storage_slots - which map of a kind owns which slot
- * @lock: protects all of it
- * @released: woken when a slot becomes free
+ * @lock: protects the rest
  * @map: the owner of each slot, or NULL
  * @in_vain: bit per slot whose release a creation once awaited in vain
  * @top: one more than the highest slot in use; read without @lock
  */
 struct bpf_local_storage_slots {
-	spinlock_t lock;
-	wait_queue_head_t released;
+	spinlock_t lock; /* all of it */
 	struct bpf_local_storage_map *map[BPF_LOCAL_STORAGE_SLOTS];
 	u16 in_vain;
 	u8 top;
 };
-
-#define BPF_LOCAL_STORAGE_SLOTS_INIT(name) {				\
-	.lock = __SPIN_LOCK_UNLOCKED(name.lock),			\
-	.released = __WAIT_QUEUE_HEAD_INITIALIZER(name.released),	\
-}
 
 /**
  * struct bpf_local_storage_kind - what differs from one kind of owner to another

@@ -2,13 +2,13 @@
 /*
  * Local storage: values that BPF programs keep with a kernel object.
  *
- *   owner --> struct bpf_local_storage        one allocation with the first
- *               first   an element, and the   value in it
- *                       rcu_head of the block
+ *   owner --> struct bpf_local_storage      made together with one element:
+ *               first                         the element, and the rcu_head
+ *                                             of the whole
  *               index --> { map, value } ...  maps that own no slot here
  *               owner, lock
- *               slots[4, 8 or 16]             NULL, or a value
- *               value of first
+ *               slots[4, 8 or 16]             NULL, or where a value is
+ *               the first element's value
  *
  *   struct bpf_local_storage_elem             every further element
  *               map, storage, value
@@ -44,6 +44,7 @@
 #include <linux/overflow.h>
 #include <linux/rcupdate_trace.h>
 #include <linux/slab.h>
+#include <linux/wait.h>
 #include <uapi/linux/btf.h>
 
 #define CREATE_FLAGS		(BPF_F_NO_PREALLOC | BPF_F_CLONE)
@@ -1028,6 +1029,9 @@ out:
 
 /* Slots */
 
+/* Woken whenever a map of any kind gives its slot back. */
+static DECLARE_WAIT_QUEUE_HEAD(slot_released);
+
 /* Nobody but a dying program, if at all, can still use the map. */
 static bool is_leaving(const struct bpf_local_storage_map *smap, bool in_vain)
 {
@@ -1044,18 +1048,31 @@ static bool slot_settle(struct bpf_local_storage_slots *slots,
 	int i;
 
 	/* Pairs with slot_release(): a map in here is not freed meanwhile. */
-	guard(spinlock)(&slots->lock);
-	for (i = 0; i < BPF_LOCAL_STORAGE_SLOTS; i++) {
-		if (!slots->map[i]) {
-			slots->map[i] = smap;
-			WRITE_ONCE(slots->top, max_t(u8, slots->top, i + 1));
-			smap->slot = i;
-			return true;
-		}
+	spin_lock(&slots->lock);
+	for (i = 0; i < BPF_LOCAL_STORAGE_SLOTS && slots->map[i]; i++)
 		if (is_leaving(slots->map[i], slots->in_vain & BIT(i)))
 			settled = false;
+	if (i < BPF_LOCAL_STORAGE_SLOTS) {
+		slots->map[i] = smap;
+		WRITE_ONCE(slots->top, max_t(u8, slots->top, i + 1));
+		smap->slot = i;
+		settled = true;
 	}
+	spin_unlock(&slots->lock);
 	return settled;
+}
+
+/* Remember which maps did not leave, so that nobody waits for them again. */
+static void slot_give_up(struct bpf_local_storage_slots *slots)
+{
+	int i;
+
+	/* Pairs with slot_settle(). */
+	spin_lock(&slots->lock);
+	for (i = 0; i < BPF_LOCAL_STORAGE_SLOTS; i++)
+		if (slots->map[i] && is_leaving(slots->map[i], false))
+			slots->in_vain |= BIT(i);
+	spin_unlock(&slots->lock);
 }
 
 /*
@@ -1066,18 +1083,12 @@ static bool slot_settle(struct bpf_local_storage_slots *slots,
 static void slot_acquire(struct bpf_local_storage_map *smap)
 {
 	struct bpf_local_storage_slots *slots = smap->kind->slots;
-	int i;
 
 	smap->slot = BPF_LOCAL_STORAGE_NO_SLOT;
-	if (wait_event_interruptible_timeout(slots->released,
-					     slot_settle(slots, smap),
-					     SLOT_WAIT))
-		return;
-	/* Pairs with slot_settle(). */
-	guard(spinlock)(&slots->lock);
-	for (i = 0; i < BPF_LOCAL_STORAGE_SLOTS; i++)
-		if (slots->map[i] && is_leaving(slots->map[i], false))
-			slots->in_vain |= BIT(i);
+	if (!wait_event_interruptible_timeout(slot_released,
+					      slot_settle(slots, smap),
+					      SLOT_WAIT))
+		slot_give_up(slots);
 }
 
 static void slot_release(struct bpf_local_storage_map *smap)
@@ -1087,13 +1098,13 @@ static void slot_release(struct bpf_local_storage_map *smap)
 	if (smap->slot == BPF_LOCAL_STORAGE_NO_SLOT)
 		return;
 	/* Pairs with slot_settle(). */
-	scoped_guard(spinlock, &slots->lock) {
-		slots->map[smap->slot] = NULL;
-		slots->in_vain &= ~BIT(smap->slot);
-		while (slots->top && !slots->map[slots->top - 1])
-			WRITE_ONCE(slots->top, slots->top - 1);
-	}
-	wake_up(&slots->released);
+	spin_lock(&slots->lock);
+	slots->map[smap->slot] = NULL;
+	slots->in_vain &= ~BIT(smap->slot);
+	while (slots->top && !slots->map[slots->top - 1])
+		WRITE_ONCE(slots->top, slots->top - 1);
+	spin_unlock(&slots->lock);
+	wake_up(&slot_released);
 }
 
 /* Maps */

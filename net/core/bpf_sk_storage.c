@@ -15,8 +15,9 @@
 #include <net/net_namespace.h>
 #include <net/sock.h>
 
-static struct bpf_local_storage_slots sk_slots =
-	BPF_LOCAL_STORAGE_SLOTS_INIT(sk_slots);
+static struct bpf_local_storage_slots sk_slots = {
+	.lock = __SPIN_LOCK_UNLOCKED(sk_slots.lock),
+};
 
 /* The core calls these under its locks: a program on them could deadlock. */
 static notrace struct bpf_local_storage __rcu **sk_storage_ptr(void *owner)

@@ -125,7 +125,7 @@ static __u32 optmem(int fd)
 /* Let a program do op to the socket's value in a map; see progs/shared.h. */
 static struct answer operate(int fd, unsigned int map, int op, __u16 value)
 {
-	struct answer answer = { .err = -ENOSYS };
+	struct answer answer = { .err = -EPROTO };
 	socklen_t len = sizeof(answer);
 
 	if (getsockopt(fd, LEVEL(value), OP(map, op), &answer, &len))
@@ -146,7 +146,7 @@ static int write_file(const char *path, const char *text)
 }
 
 /* The number after name in /proc/self/fdinfo/fd, or -1. */
-static long long fdinfo(int fd, const char *name)
+static long long fdinfo_number(int fd, const char *name)
 {
 	char path[64], line[128];
 	long long number = -1;

@@ -7,8 +7,10 @@
 #include <net/if.h>
 
 /* In the order of progs/types.c. */
-enum { SOCK_CREATE, CONNECT, SKB_EGRESS, SKB_INGRESS, SOCKOPS, SK_MSG, TC,
-       CA_INIT, CA_ACK, SETSOCKOPT, KINDS };
+enum {
+	SOCK_CREATE, CONNECT, SKB_EGRESS, SKB_INGRESS, SOCKOPS, SK_MSG, TC,
+	CA_INIT, CA_ACK, SETSOCKOPT, KINDS
+};
 
 struct counts {
 	__u64 of[KINDS];
@@ -145,7 +147,8 @@ FIXTURE_SETUP(program_type)
 	self->cgroup = root_cgroup();
 	self->server = listen_on("127.0.0.1", &self->port);
 	ASSERT_GE(self->server, 0);
-	self->client = self->peer = -1;
+	self->client = -1;
+	self->peer = -1;
 }
 
 FIXTURE_TEARDOWN(program_type)

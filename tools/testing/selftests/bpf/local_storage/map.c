@@ -71,7 +71,9 @@ TEST_F(map_create, btf_is_required)
 {
 	struct spec spec = self->spec;
 
-	spec.btf_fd = spec.key_type = spec.value_type = 0;
+	spec.btf_fd = 0;
+	spec.key_type = 0;
+	spec.value_type = 0;
 	EXPECT_EQ(create(&spec), -EINVAL);
 	spec = self->spec;
 	spec.key_type = 0;
@@ -246,7 +248,7 @@ TEST_F(map_use, pinning)
 
 TEST_F(map_use, memory_usage_counts_elements)
 {
-	long long empty = fdinfo(self->map, "memlock"), full;
+	long long empty = fdinfo_number(self->map, "memlock"), full;
 	int sockets[50];
 	__u64 value = 1;
 
@@ -256,14 +258,14 @@ TEST_F(map_use, memory_usage_counts_elements)
 		ASSERT_EQ(bpf_map_update_elem(self->map, &sockets[i], &value,
 					      0), 0);
 	}
-	full = fdinfo(self->map, "memlock");
+	full = fdinfo_number(self->map, "memlock");
 	for (int i = 0; i < ARRAY_SIZE(sockets); i++)
 		close(sockets[i]);
 	if (full == empty)
 		SKIP(return, "this kernel does not count the elements");
 	EXPECT_GE(full, empty + 50 * 8);
 	EXPECT_LE(full, empty + 50 * 256);
-	EXPECT_TRUE(EVENTUALLY(fdinfo(self->map, "memlock") == empty));
+	EXPECT_TRUE(EVENTUALLY(fdinfo_number(self->map, "memlock") == empty));
 }
 
 TEST_F(map_use, map_in_map)

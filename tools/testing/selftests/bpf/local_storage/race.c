@@ -205,14 +205,14 @@ TEST_F(race, create_against_close)
 	void *(*bodies[])(void *) = { create_values, create_values,
 				      reopen_sockets };
 	int map = bpf_map__fd(self->s.skel->maps.main_map);
-	long long empty = fdinfo(map, "memlock");
+	long long empty = fdinfo_number(map, "memlock");
 
 	run(&self->s, 3, bodies);
 	for (int i = 0; i < SOCKETS; i++) {
 		close(self->s.sockets[i]);
 		self->s.sockets[i] = tcp_socket();
 	}
-	EXPECT_TRUE(EVENTUALLY(fdinfo(map, "memlock") == empty));
+	EXPECT_TRUE(EVENTUALLY(fdinfo_number(map, "memlock") == empty));
 }
 
 /* Create against create: all get the same element, and no count is lost. */
