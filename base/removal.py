@@ -77,6 +77,14 @@ def comparisons(symbol):
     return edit
 
 
+def optional(edit):
+    """An edit for what only some versions of the base have."""
+    def attempt(text):
+        text, count = edit(text)
+        return text, max(count, 1)
+    return attempt
+
+
 KINDS = ("SK", "INODE", "TASK", "CGRP")
 TYPE = r"BPF_MAP_TYPE_(?:SK|INODE|TASK|CGRP)_STORAGE"
 FUNC = r"BPF_FUNC_(?:sk|inode|task|cgrp)_storage_(?:get|delete)"
@@ -156,7 +164,8 @@ EDITS = {
     "net/core/sock.c": [
         lines(HEADER),
         cut(GUARDED % r"bpf_sk_storage_free\(sk\)"),
-        cut(GUARDED % "sk_bpf_storage"),
+        # 6.12.107 has none, 6.12.117 has it.
+        optional(cut(GUARDED % "sk_bpf_storage")),
         statement(r"if \(bpf_sk_storage_clone\("),
     ],
     "net/ipv4/bpf_tcp_ca.c": [lines(HEADER), cases(FUNC)],

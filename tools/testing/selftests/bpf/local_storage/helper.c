@@ -433,4 +433,67 @@ TEST_F(lsm, sleepable_delete)
 	EXPECT_EQ(bpf_map_lookup_elem(self->map, &self->sk, &value), -ENOENT);
 }
 
+struct owner {
+	__u64 task, changes;
+};
+
+/* Values that hold a task: deleted, replaced, and freed with either end. */
+TEST_F(lsm, kptr)
+{
+	int map = bpf_map__fd(self->skel->maps.owners), others[20];
+	struct owner owner = {};
+	__u64 one = 1;
+	int plain = create_with(8, 0);
+
+	ASSERT_EQ(listen(self->sk, 1), 0);
+	ASSERT_EQ(listen(self->sk, 2), 0);
+	ASSERT_EQ(bpf_map_lookup_elem(map, &self->sk, &owner), 0);
+	EXPECT_EQ(owner.changes, 2);
+	EXPECT_EQ(owner.task, 0) TH_LOG("a kernel address for userspace");
+	/* An update drops the task and starts without one. */
+	EXPECT_EQ(bpf_map_update_elem(map, &self->sk, &owner, 0), 0);
+	ASSERT_EQ(listen(self->sk, 1), 0);
+	EXPECT_EQ(bpf_map_update_elem(plain, &self->sk, &one, 0), 0);
+	EXPECT_EQ(bpf_map_delete_elem(map, &self->sk), 0);
+	EXPECT_EQ(bpf_map_delete_elem(plain, &self->sk), 0);
+	EXPECT_EQ(optmem(self->sk), 0);
+	for (int i = 0; i < ARRAY_SIZE(others); i++) {
+		others[i] = tcp_socket();
+		ASSERT_EQ(listen(others[i], 1), 0);
+	}
+	/* Half go with their sockets, half with the map. */
+	for (int i = 0; i < ARRAY_SIZE(others); i += 2)
+		close(others[i]);
+	close(plain);
+}
+
+static void *get_peer_names(void *arg)
+{
+	struct sockaddr_in addr;
+	socklen_t len = sizeof(addr);
+
+	for (int i = 0; i < 400; i++)
+		getpeername(*(int *)arg, (void *)&addr, &len);
+	return NULL;
+}
+
+/* A program sleeps on a value that is deleted; the debug kernel would tell. */
+TEST_F(lsm, sleepable_while_others_delete)
+{
+	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_t thread;
+	int deleted = 0;
+
+	self->skel->bss->user_page = (__u64)page;
+	ASSERT_EQ(pthread_create(&thread, NULL, get_peer_names, &self->sk), 0);
+	for (int i = 0; i < 4000; i++) {
+		madvise(page, 4096, MADV_DONTNEED);
+		deleted += !bpf_map_delete_elem(self->map, &self->sk);
+	}
+	pthread_join(thread, NULL);
+	EXPECT_GT(self->skel->bss->page_reads, 0);
+	EXPECT_GT(deleted, 0);
+}
+
 TEST_HARNESS_MAIN

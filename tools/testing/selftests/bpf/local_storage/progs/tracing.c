@@ -6,6 +6,8 @@
 
 char _license[] SEC("license") = "GPL";
 
+#define __kptr __attribute__((btf_type_tag("kptr")))
+
 struct value {
 	__u64 bind, connect, close;
 	char fill[200];
@@ -18,8 +20,24 @@ struct {
 	__type(value, struct value);
 } values SEC(".maps");
 
+struct owner {
+	struct task_struct __kptr *task;
+	__u64 changes;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct owner);
+} owners SEC(".maps");
+
+extern struct task_struct *bpf_task_acquire(struct task_struct *p) __ksym;
+extern void bpf_task_release(struct task_struct *p) __ksym;
+
 int pid;
-int deletes = 1;
+__u64 user_page;
+__u64 page_reads;
 
 static bool is_ours(void)
 {
@@ -72,7 +90,9 @@ int BPF_PROG(on_getpeername, struct socket *sock)
 	v = value_of(sk);
 	if (!v)
 		return 0;
-	bpf_copy_from_user(&c, 1, NULL);
+	/* A fault that has to be served, with the value in hand. */
+	if (!bpf_copy_from_user(&c, 1, (void *)user_page))
+		page_reads++;
 	v->close += 1 + c;
 	return 0;
 }
@@ -82,8 +102,31 @@ int BPF_PROG(on_getsockname, struct socket *sock)
 {
 	struct sock *sk = sock->sk;
 
-	if (is_ours() && deletes && sk)
+	if (is_ours() && sk)
 		bpf_sk_storage_delete(&values, sk);
+	return 0;
+}
+
+/* The socket holds a reference on the task that last called listen(). */
+SEC("lsm/socket_listen")
+int BPF_PROG(on_listen, struct socket *sock, int backlog)
+{
+	struct task_struct *task;
+	struct sock *sk = sock->sk;
+	struct owner *owner;
+
+	if (!is_ours() || !sk)
+		return 0;
+	owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!owner)
+		return 0;
+	task = bpf_task_acquire(bpf_get_current_task_btf());
+	if (!task)
+		return 0;
+	task = bpf_kptr_xchg(&owner->task, task);
+	if (task)
+		bpf_task_release(task);
+	owner->changes++;
 	return 0;
 }
 
