@@ -44,20 +44,21 @@ static bool is_ours(void)
 	return bpf_get_current_pid_tgid() >> 32 == pid;
 }
 
-static struct value *value_of(struct sock *sk)
+/* The value of a socket that the test itself uses, or NULL. */
+static __always_inline struct value *value_of(struct socket *sock)
 {
+	struct sock *sk = sock->sk;
+
+	if (!is_ours() || !sk)
+		return NULL;
 	return bpf_sk_storage_get(&values, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
 SEC("lsm.s/socket_bind")
 int BPF_PROG(on_bind, struct socket *sock, struct sockaddr *address, int len)
 {
-	struct sock *sk = sock->sk;
-	struct value *v;
+	struct value *v = value_of(sock);
 
-	if (!is_ours() || !sk)
-		return 0;
-	v = value_of(sk);
 	if (v)
 		v->bind++;
 	return 0;
@@ -66,12 +67,8 @@ int BPF_PROG(on_bind, struct socket *sock, struct sockaddr *address, int len)
 SEC("lsm/socket_connect")
 int BPF_PROG(on_connect, struct socket *sock, struct sockaddr *address, int len)
 {
-	struct sock *sk = sock->sk;
-	struct value *v;
+	struct value *v = value_of(sock);
 
-	if (!is_ours() || !sk)
-		return 0;
-	v = value_of(sk);
 	if (v)
 		v->connect++;
 	return 0;
@@ -81,13 +78,9 @@ int BPF_PROG(on_connect, struct socket *sock, struct sockaddr *address, int len)
 SEC("lsm.s/socket_getpeername")
 int BPF_PROG(on_getpeername, struct socket *sock)
 {
-	struct sock *sk = sock->sk;
-	struct value *v;
+	struct value *v = value_of(sock);
 	char c = 0;
 
-	if (!is_ours() || !sk)
-		return 0;
-	v = value_of(sk);
 	if (!v)
 		return 0;
 	/* A fault that has to be served, with the value in hand. */
@@ -133,12 +126,8 @@ int BPF_PROG(on_listen, struct socket *sock, int backlog)
 SEC("fentry/inet_shutdown")
 int BPF_PROG(on_shutdown, struct socket *sock, int how)
 {
-	struct sock *sk = sock->sk;
-	struct value *v;
+	struct value *v = value_of(sock);
 
-	if (!is_ours() || !sk)
-		return 0;
-	v = value_of(sk);
 	if (v)
 		v->close++;
 	return 0;
