@@ -195,6 +195,28 @@ struct bpf_local_storage_elem *
 bpf_local_storage_iter_next(struct bpf_local_storage_iter *iter);
 void *bpf_local_storage_value(struct bpf_local_storage_elem *elem);
 
+/**
+ * struct bpf_local_storage_map_iter - a walk over every element of a map
+ * @smap: the map
+ * @get: take a reference on the owner of an element; false to pass it over.
+ *	Called with a raw spinlock held.
+ * @owner: of the element that was returned last, with a reference; or NULL
+ * @cursor: no element: it stands on a bucket's list before the current one
+ * @bucket: the bucket that @cursor is in, or is to enter
+ */
+struct bpf_local_storage_map_iter {
+	struct bpf_local_storage_map *smap;
+	bool (*get)(void *owner);
+	void *owner;
+	struct bpf_local_storage_elem cursor;
+	u32 bucket;
+};
+
+struct bpf_local_storage_elem *
+bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter,
+				const struct bpf_local_storage_elem *done);
+void bpf_local_storage_map_iter_end(struct bpf_local_storage_map_iter *iter);
+
 void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
 			       void *value, bool locked, gfp_t gfp);
 long bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,

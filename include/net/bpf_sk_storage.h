@@ -7,6 +7,9 @@
 #include <net/sock.h>
 
 struct bpf_func_proto;
+struct bpf_sk_storage_diag;
+struct nlattr;
+struct sk_buff;
 
 extern const struct bpf_func_proto bpf_sk_storage_get_proto;
 extern const struct bpf_func_proto bpf_sk_storage_get_cg_sock_proto;
@@ -23,6 +26,12 @@ static inline void bpf_sk_storage_init(struct sock *sk)
 
 void bpf_sk_storage_free(struct sock *sk);
 int bpf_sk_storage_clone(const struct sock *sk, struct sock *newsk);
+
+struct bpf_sk_storage_diag *bpf_sk_storage_diag_alloc(const struct nlattr *nest);
+void bpf_sk_storage_diag_free(struct bpf_sk_storage_diag *diag);
+int bpf_sk_storage_diag_put(const struct bpf_sk_storage_diag *diag,
+			    struct sock *sk, struct sk_buff *skb, int type,
+			    size_t *size);
 #else
 static inline void bpf_sk_storage_init(struct sock *sk)
 {
@@ -34,6 +43,23 @@ static inline void bpf_sk_storage_free(struct sock *sk)
 
 static inline int bpf_sk_storage_clone(const struct sock *sk,
 				       struct sock *newsk)
+{
+	return 0;
+}
+
+static inline struct bpf_sk_storage_diag *
+bpf_sk_storage_diag_alloc(const struct nlattr *nest)
+{
+	return NULL;
+}
+
+static inline void bpf_sk_storage_diag_free(struct bpf_sk_storage_diag *diag)
+{
+}
+
+static inline int bpf_sk_storage_diag_put(const struct bpf_sk_storage_diag *diag,
+					  struct sock *sk, struct sk_buff *skb,
+					  int type, size_t *size)
 {
 	return 0;
 }

@@ -1027,6 +1027,97 @@ out:
 	rcu_read_unlock();
 }
 
+/* Walks over a map */
+
+/*
+ * The first element of the iterator's bucket that is behind its cursor, is not
+ * @done and whose owner could be had.  The cursor stays before it, or leaves
+ * a bucket that has no such element.
+ */
+static struct bpf_local_storage_elem *
+next_in_bucket(struct bpf_local_storage_map_iter *iter,
+	       const struct bpf_local_storage_elem *done)
+{
+	struct bpf_local_storage_bucket *bucket =
+		&iter->smap->buckets[iter->bucket];
+	struct hlist_node *cursor = &iter->cursor.map_node;
+	struct bpf_local_storage_elem *elem;
+	struct section sec;
+
+	section_enter(&sec);
+	/* Pairs with whoever links or unlinks, and with other walks. */
+	raw_spin_lock(&bucket->lock);
+	if (hlist_unhashed(cursor))
+		hlist_add_head(cursor, &bucket->elems);
+	while ((elem = hlist_entry_safe(cursor->next,
+					struct bpf_local_storage_elem,
+					map_node))) {
+		/* One without a storage is another walk's cursor. */
+		if (elem != done && elem->storage &&
+		    iter->get(elem->storage->owner))
+			break;
+		hlist_del(cursor);
+		hlist_add_behind(cursor, &elem->map_node);
+	}
+	iter->owner = elem ? elem->storage->owner : NULL;
+	if (!elem)
+		hlist_del_init(cursor);
+	raw_spin_unlock(&bucket->lock);
+	section_exit(&sec);
+	return elem;
+}
+
+/**
+ * bpf_local_storage_map_iter_next - the next element of a walk over a map
+ * @iter: the walk; only @iter->smap and @iter->get are set when it begins
+ * @done: the element that the walk is on and has dealt with, or NULL
+ *
+ * Without @done, this is the element that the walk is on already, or whichever
+ * took its place.  Elements that come or go during the walk may be seen or
+ * not; all others are seen once, however long the walk pauses.
+ *
+ * Context: Process; under rcu_read_lock() or rcu_read_lock_trace(), the same
+ *	as when @done was returned.
+ * Return: An element, valid until that RCU read section ends and its owner in
+ *	@iter->owner is put, or NULL at the end.
+ */
+struct bpf_local_storage_elem *
+bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter,
+				const struct bpf_local_storage_elem *done)
+{
+	struct bpf_local_storage_elem *elem;
+
+	iter->owner = NULL;
+	for (; iter->bucket < BIT(iter->smap->bucket_bits); iter->bucket++) {
+		elem = next_in_bucket(iter, done);
+		if (elem)
+			return elem;
+	}
+	return NULL;
+}
+
+/**
+ * bpf_local_storage_map_iter_end - end a walk over a map
+ * @iter: the walk
+ *
+ * Context: Process.
+ */
+void bpf_local_storage_map_iter_end(struct bpf_local_storage_map_iter *iter)
+{
+	struct bpf_local_storage_bucket *bucket;
+	struct section sec;
+
+	if (hlist_unhashed(&iter->cursor.map_node))
+		return;
+	bucket = &iter->smap->buckets[iter->bucket];
+	section_enter(&sec);
+	/* Pairs with next_in_bucket() of other walks. */
+	raw_spin_lock(&bucket->lock);
+	hlist_del_init(&iter->cursor.map_node);
+	raw_spin_unlock(&bucket->lock);
+	section_exit(&sec);
+}
+
 /* Slots */
 
 /* Woken whenever a map of any kind gives its slot back. */

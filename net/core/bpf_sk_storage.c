@@ -11,9 +11,13 @@
 #include <linux/btf_ids.h>
 #include <linux/filter.h>
 #include <linux/net.h>
+#include <linux/rcupdate_trace.h>
+#include <linux/seq_file.h>
 #include <net/bpf_sk_storage.h>
 #include <net/net_namespace.h>
+#include <net/netlink.h>
 #include <net/sock.h>
+#include <uapi/linux/sock_diag.h>
 
 static struct bpf_local_storage_slots sk_slots = {
 	.lock = __SPIN_LOCK_UNLOCKED(sk_slots.lock),
@@ -192,6 +196,412 @@ const struct bpf_map_ops sk_storage_map_ops = {
 	.map_mem_usage = bpf_local_storage_map_mem_usage,
 	.map_btf_id = &bpf_local_storage_map_btf_id[0],
 };
+
+/* INET_DIAG */
+
+/**
+ * struct bpf_sk_storage_diag - which maps a request asked for
+ * @nr_maps: how many; 0 stands for all that a socket has a value in
+ * @maps: a reference on each
+ */
+struct bpf_sk_storage_diag {
+	u32 nr_maps;
+	struct bpf_map *maps[] __counted_by(nr_maps);
+};
+
+/* Another map of a request, with a reference, or an error. */
+static struct bpf_map *diag_map(const struct bpf_sk_storage_diag *diag,
+				const struct nlattr *attr)
+{
+	struct bpf_map *map;
+	u32 i;
+
+	map = bpf_map_get(nla_get_u32(attr));
+	if (IS_ERR(map))
+		return map;
+	if (map->map_type != BPF_MAP_TYPE_SK_STORAGE) {
+		bpf_map_put(map);
+		return ERR_PTR(-EINVAL);
+	}
+	for (i = 0; i < diag->nr_maps; i++) {
+		if (diag->maps[i] == map) {
+			bpf_map_put(map);
+			return ERR_PTR(-EEXIST);
+		}
+	}
+	return map;
+}
+
+/* The number of map fds in a request, or -EINVAL. */
+static int diag_count_maps(const struct nlattr *nest)
+{
+	const struct nlattr *attr;
+	int remaining, count = 0;
+
+	nla_for_each_nested(attr, nest, remaining) {
+		if (nla_type(attr) != SK_DIAG_BPF_STORAGE_REQ_MAP_FD)
+			continue;
+		if (nla_len(attr) != sizeof(u32))
+			return -EINVAL;
+		count++;
+	}
+	return count;
+}
+
+/**
+ * bpf_sk_storage_diag_alloc - take in which values a request asks for
+ * @nest: INET_DIAG_REQ_SK_BPF_STORAGES
+ *
+ * Context: Process; sleeps.
+ * Return: To be freed with bpf_sk_storage_diag_free(); or -EPERM, -EINVAL for
+ *	a bad attribute or another type of map, -EBADF, -EEXIST for a map named
+ *	twice, -ENOMEM.
+ */
+struct bpf_sk_storage_diag *bpf_sk_storage_diag_alloc(const struct nlattr *nest)
+{
+	struct bpf_sk_storage_diag *diag;
+	const struct nlattr *attr;
+	struct bpf_map *map;
+	int remaining, count;
+
+	if (!bpf_capable())
+		return ERR_PTR(-EPERM);
+	count = diag_count_maps(nest);
+	if (count < 0)
+		return ERR_PTR(count);
+	diag = kvzalloc(struct_size(diag, maps, count), GFP_KERNEL);
+	if (!diag)
+		return ERR_PTR(-ENOMEM);
+
+	nla_for_each_nested(attr, nest, remaining) {
+		if (nla_type(attr) != SK_DIAG_BPF_STORAGE_REQ_MAP_FD)
+			continue;
+		map = diag_map(diag, attr);
+		if (IS_ERR(map)) {
+			bpf_sk_storage_diag_free(diag);
+			return ERR_CAST(map);
+		}
+		diag->nr_maps++;
+		diag->maps[diag->nr_maps - 1] = map;
+	}
+	return diag;
+}
+EXPORT_SYMBOL_GPL(bpf_sk_storage_diag_alloc);
+
+/**
+ * bpf_sk_storage_diag_free - free what bpf_sk_storage_diag_alloc() returned
+ * @diag: it, or NULL
+ *
+ * Context: Process; sleeps.
+ */
+void bpf_sk_storage_diag_free(struct bpf_sk_storage_diag *diag)
+{
+	u32 i;
+
+	if (!diag)
+		return;
+	for (i = 0; i < diag->nr_maps; i++)
+		bpf_map_put(diag->maps[i]);
+	kvfree(diag);
+}
+EXPORT_SYMBOL_GPL(bpf_sk_storage_diag_free);
+
+/* A socket's values on their way into a message. */
+struct diag_reply {
+	struct sk_buff *skb;
+	struct nlattr *nest;
+	int type;
+	int err;
+	size_t size;
+};
+
+/* Bytes of a value with its attributes, at most. */
+static size_t diag_value_size(const struct bpf_map *map)
+{
+	return nla_total_size(nla_total_size(sizeof(u32)) +
+			      nla_total_size_64bit(map->value_size));
+}
+
+static void diag_close_nest(struct diag_reply *reply)
+{
+	if (reply->nest)
+		nla_nest_end(reply->skb, reply->nest);
+	reply->nest = NULL;
+}
+
+/* Open the nest for @size more bytes, a new one if they are too many for it. */
+static int diag_open_nest(struct diag_reply *reply, size_t size)
+{
+	struct sk_buff *skb = reply->skb;
+
+	if (reply->nest &&
+	    skb_tail_pointer(skb) - (u8 *)reply->nest + size > U16_MAX)
+		diag_close_nest(reply);
+	if (reply->nest)
+		return 0;
+	reply->nest = nla_nest_start(skb, reply->type);
+	return reply->nest ? 0 : -EMSGSIZE;
+}
+
+static int diag_put_value(struct sk_buff *skb, struct bpf_map *map, u32 id,
+			  void *value)
+{
+	struct nlattr *nest, *attr;
+
+	nest = nla_nest_start(skb, SK_DIAG_BPF_STORAGE);
+	if (!nest || nla_put_u32(skb, SK_DIAG_BPF_STORAGE_MAP_ID, id))
+		return -EMSGSIZE;
+	attr = nla_reserve_64bit(skb, SK_DIAG_BPF_STORAGE_MAP_VALUE,
+				 map->value_size, SK_DIAG_BPF_STORAGE_PAD);
+	if (!attr)
+		return -EMSGSIZE;
+	/* What is not copied is not for userspace to see. */
+	memset(nla_data(attr), 0, map->value_size);
+	if (btf_record_has_field(map->record, BPF_SPIN_LOCK))
+		copy_map_value_locked(map, nla_data(attr), value, true);
+	else
+		copy_map_value(map, nla_data(attr), value);
+	nla_nest_end(skb, nest);
+	return 0;
+}
+
+/* Add a value; from the first that does not fit, only count bytes. */
+static void diag_add(struct diag_reply *reply, struct bpf_map *map, void *value)
+{
+	/* Pairs with nothing: zero for a map that has just been given up. */
+	u32 id = READ_ONCE(map->id);
+	size_t size = diag_value_size(map);
+
+	if (!id || !value)
+		return;
+	/* In the worst case each begins a nest. */
+	reply->size += nla_total_size(0) + size;
+	if (!reply->err)
+		reply->err = diag_open_nest(reply, size);
+	if (!reply->err)
+		reply->err = diag_put_value(reply->skb, map, id, value);
+}
+
+static void diag_add_all(struct diag_reply *reply,
+			 struct bpf_local_storage *storage)
+{
+	struct bpf_local_storage_elem *elem;
+	struct bpf_local_storage_iter iter;
+
+	bpf_local_storage_iter_init(&iter, storage);
+	while ((elem = bpf_local_storage_iter_next(&iter)))
+		diag_add(reply, &elem->map->map, bpf_local_storage_value(elem));
+}
+
+/**
+ * bpf_sk_storage_diag_put - put a socket's values into a message
+ * @diag: which values
+ * @sk: a full socket
+ * @skb: the message
+ * @type: the attribute to put them in; there is more than one if the values
+ *	are too many for the length of an attribute, and none without a value
+ * @size: set to the bytes that are needed, after -EMSGSIZE
+ *
+ * Context: Any but NMI; does not sleep.
+ * Return: 0, or -EMSGSIZE if the room in @skb is less than @size; then @skb
+ *	is as it was.
+ */
+int bpf_sk_storage_diag_put(const struct bpf_sk_storage_diag *diag,
+			    struct sock *sk, struct sk_buff *skb, int type,
+			    size_t *size)
+{
+	struct diag_reply reply = { .skb = skb, .type = type };
+	struct bpf_local_storage *storage;
+	u32 i, begin = skb->len;
+
+	/* Pairs with the grace periods that free an element and its map. */
+	rcu_read_lock();
+	storage = rcu_dereference(sk->sk_bpf_storage);
+	if (storage && !diag->nr_maps)
+		diag_add_all(&reply, storage);
+	for (i = 0; storage && i < diag->nr_maps; i++)
+		diag_add(&reply, diag->maps[i],
+			 bpf_local_storage_lookup(storage,
+						  to_local_storage_map(diag->maps[i])));
+	rcu_read_unlock();
+
+	if (reply.err)
+		skb_trim(skb, begin);
+	else
+		diag_close_nest(&reply);
+	*size = reply.size;
+	return reply.err;
+}
+EXPORT_SYMBOL_GPL(bpf_sk_storage_diag_put);
+
+/* Iterator: every socket that has a value in a map */
+
+struct bpf_iter__bpf_sk_storage_map {
+	__bpf_md_ptr(struct bpf_iter_meta *, meta);
+	__bpf_md_ptr(struct bpf_map *, map);
+	__bpf_md_ptr(struct sock *, sk);
+	__bpf_md_ptr(void *, value);
+};
+
+DEFINE_BPF_ITER_FUNC(bpf_sk_storage_map, struct bpf_iter_meta *meta,
+		     struct bpf_map *map, struct sock *sk, void *value)
+
+static notrace bool sk_get(void *owner)
+{
+	return refcount_inc_not_zero(&((struct sock *)owner)->sk_refcnt);
+}
+
+/* Our reference keeps the owner; RCU Tasks Trace, the element. */
+static struct bpf_local_storage_elem *
+sk_seq_move(struct bpf_local_storage_map_iter *iter,
+	    struct bpf_local_storage_elem *done)
+{
+	struct bpf_local_storage_elem *elem;
+	struct sock *sk = iter->owner;
+
+	elem = bpf_local_storage_map_iter_next(iter, done);
+	if (sk)
+		sock_put(sk);
+	return elem;
+}
+
+static void *sk_seq_start(struct seq_file *seq, loff_t *pos)
+	__acquires(RCU_TRACE)
+{
+	/* Pairs with sk_seq_stop(); not RCU, since the program may sleep. */
+	rcu_read_lock_trace();
+	if (!*pos)
+		++*pos;
+	return sk_seq_move(seq->private, NULL);
+}
+
+static void *sk_seq_next(struct seq_file *seq, void *elem, loff_t *pos)
+{
+	++*pos;
+	return sk_seq_move(seq->private, elem);
+}
+
+static int sk_seq_run(struct seq_file *seq, struct bpf_local_storage_elem *elem)
+{
+	struct bpf_local_storage_map_iter *iter = seq->private;
+	struct bpf_iter__bpf_sk_storage_map ctx = {
+		.map = &iter->smap->map,
+		.sk = iter->owner,
+	};
+	struct bpf_iter_meta meta = { .seq = seq };
+	struct bpf_prog *prog;
+
+	prog = bpf_iter_get_info(&meta, !elem);
+	if (!prog)
+		return 0;
+	ctx.meta = &meta;
+	if (elem)
+		ctx.value = bpf_local_storage_value(elem);
+	return bpf_iter_run_prog(prog, &ctx);
+}
+
+static int sk_seq_show(struct seq_file *seq, void *elem)
+{
+	return sk_seq_run(seq, elem);
+}
+
+static void sk_seq_stop(struct seq_file *seq, void *elem)
+	__releases(RCU_TRACE)
+{
+	struct bpf_local_storage_map_iter *iter = seq->private;
+
+	if (!elem)
+		sk_seq_run(seq, NULL);
+	else
+		sock_put(iter->owner);
+	iter->owner = NULL;
+	rcu_read_unlock_trace();
+}
+
+static const struct seq_operations sk_seq_ops = {
+	.start = sk_seq_start,
+	.next = sk_seq_next,
+	.show = sk_seq_show,
+	.stop = sk_seq_stop,
+};
+
+static int sk_seq_init(void *private, struct bpf_iter_aux_info *aux)
+{
+	struct bpf_local_storage_map_iter *iter = private;
+
+	/* The link, which has another one, may go before this file. */
+	bpf_map_inc_with_uref(aux->map);
+	iter->smap = to_local_storage_map(aux->map);
+	iter->get = sk_get;
+	return 0;
+}
+
+static void sk_seq_fini(void *private)
+{
+	struct bpf_local_storage_map_iter *iter = private;
+
+	bpf_local_storage_map_iter_end(iter);
+	bpf_map_put_with_uref(&iter->smap->map);
+}
+
+static const struct bpf_iter_seq_info sk_seq_info = {
+	.seq_ops = &sk_seq_ops,
+	.init_seq_private = sk_seq_init,
+	.fini_seq_private = sk_seq_fini,
+	.seq_priv_size = sizeof(struct bpf_local_storage_map_iter),
+};
+
+static int sk_iter_attach(struct bpf_prog *prog,
+			  union bpf_iter_link_info *link,
+			  struct bpf_iter_aux_info *aux)
+{
+	struct bpf_map *map;
+	int err = 0;
+
+	if (!link->map.map_fd)
+		return -EBADF;
+	map = bpf_map_get_with_uref(link->map.map_fd);
+	if (IS_ERR(map))
+		return PTR_ERR(map);
+	if (map->map_type != BPF_MAP_TYPE_SK_STORAGE)
+		err = -EINVAL;
+	else if (prog->aux->max_rdwr_access > map->value_size)
+		err = -EACCES;
+	if (err)
+		bpf_map_put_with_uref(map);
+	else
+		aux->map = map;
+	return err;
+}
+
+static void sk_iter_detach(struct bpf_iter_aux_info *aux)
+{
+	bpf_map_put_with_uref(aux->map);
+}
+
+static struct bpf_iter_reg sk_iter_reg = {
+	.target = "bpf_sk_storage_map",
+	.attach_target = sk_iter_attach,
+	.detach_target = sk_iter_detach,
+	.show_fdinfo = bpf_iter_map_show_fdinfo,
+	.fill_link_info = bpf_iter_map_fill_link_info,
+	.feature = BPF_ITER_RESCHED,
+	.ctx_arg_info_size = 2,
+	.ctx_arg_info = {
+		{ offsetof(struct bpf_iter__bpf_sk_storage_map, sk),
+		  PTR_TO_BTF_ID_OR_NULL | PTR_TRUSTED },
+		{ offsetof(struct bpf_iter__bpf_sk_storage_map, value),
+		  PTR_TO_BUF | PTR_MAYBE_NULL },
+	},
+	.seq_info = &sk_seq_info,
+};
+
+static int __init sk_iter_init(void)
+{
+	sk_iter_reg.ctx_arg_info[0].btf_id = btf_sock_ids[BTF_SOCK_TYPE_SOCK];
+	return bpf_iter_reg_target(&sk_iter_reg);
+}
+late_initcall(sk_iter_init);
 
 /* Helpers */
 
