@@ -3,7 +3,8 @@
  * Exchange data between two network namespaces over TCP and UDP, IPv4 and
  * IPv6, while BPF programs count what every socket does in socket storage.
  * Then read the counts back through the sockets' file descriptors and compare
- * them with what was really sent.
+ * them with what was really sent.  Listeners have a label, which the sockets
+ * they accept inherit.  Last, ss shows the same values.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -28,6 +29,7 @@
 #define DOWNLOAD	524288	/* bytes, back */
 #define DATAGRAMS	400		/* each is echoed */
 #define DATAGRAM	1200		/* bytes */
+#define SERVICE		7000		/* what TCP listeners are labelled */
 
 static const char * const server_address[] = { "10.7.0.1", "fd07::1" };
 
@@ -148,11 +150,14 @@ static void transfer(struct end *from, struct end *to, size_t size)
 	to->received += received;
 }
 
-static void talk_tcp(int v6)
+static void talk_tcp(int v6, int labels)
 {
 	int listener = server_socket(v6, SOCK_STREAM, 7000);
+	const struct label label = { SERVICE, v6 ? 6 : 4 };
 	const char *name = v6 ? "TCP/IPv6" : "TCP/IPv4";
 
+	if (bpf_map_update_elem(labels, &listener, &label, BPF_NOEXIST))
+		die("labelling a listener");
 	for (int i = 0; i < CONNECTIONS; i++) {
 		struct end *client, *server;
 
@@ -228,10 +233,34 @@ static int show(int map, const struct end *end)
 	return right;
 }
 
-static int report(int map)
+/* Whether a label is where it should be: on what a listener accepted. */
+static int is_labelled_right(int labels, const struct end *end)
+{
+	int accepted = end->protocol[0] == 'T' && end->role[0] == 's';
+	struct label label;
+
+	if (bpf_map_lookup_elem(labels, &end->fd, &label))
+		return !accepted;
+	return accepted && label.service == SERVICE &&
+	       label.version == end->protocol[7] - '0';
+}
+
+/* The same values for whoever only has ss. */
+static int show_with_ss(const char *namespace)
+{
+	char command[128];
+
+	printf("The sockets in %s's network namespace:\n", namespace);
+	fflush(stdout);
+	snprintf(command, sizeof(command),
+		 "ip netns exec %s ss -Htun --bpf-maps", namespace);
+	return system(command);
+}
+
+static int report(int map, int labels)
 {
 	unsigned long long total = 0;
-	int wrong = 0;
+	int wrong = 0, unlabelled = 0;
 
 	printf("\n%51s%28s%14s%7s\n", "-------- out --------",
 	       "--------- in --------", "RTT", "TCP");
@@ -240,19 +269,23 @@ static int report(int map)
 	       "bytes", "payload", "us", "states");
 	for (int i = 0; i < nr_ends; i++) {
 		wrong += !show(map, &ends[i]);
+		unlabelled += !is_labelled_right(labels, &ends[i]);
 		total += ends[i].sent;
 	}
-	printf("\n%d sockets, %.1f MiB sent; %s\n\n", nr_ends, total / 1048576.0,
+	printf("\n%d sockets, %.1f MiB sent; %s; %s\n\n", nr_ends,
+	       total / 1048576.0,
 	       wrong ? "COUNTS DIFFER FROM WHAT WAS SENT"
-		     : "every count is what was really sent");
-	return wrong;
+		     : "every count is what was really sent",
+	       unlabelled ? "LABELS ARE WRONG"
+			  : "accepted sockets have their listener's label");
+	return wrong + unlabelled;
 }
 
 int main(void)
 {
 	struct bpf_link *links[3];
 	struct sockstat *skel;
-	int cgroup;
+	int cgroup, labels;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	skel = sockstat__open_and_load();
@@ -265,11 +298,14 @@ int main(void)
 	if (!links[0] || !links[1] || !links[2])
 		die("attaching the programs");
 
+	labels = bpf_map__fd(skel->maps.labels);
 	for (int v6 = 0; v6 < 2; v6++) {
 		printf("   exchanging data over TCP/IPv%d and UDP/IPv%d\n",
 		       v6 ? 6 : 4, v6 ? 6 : 4);
-		talk_tcp(v6);
+		talk_tcp(v6, labels);
 		talk_udp(v6);
 	}
-	return report(bpf_map__fd(skel->maps.sockets)) ? 1 : 0;
+	if (report(bpf_map__fd(skel->maps.sockets), labels))
+		return 1;
+	return show_with_ss("server") ? 1 : 0;
 }

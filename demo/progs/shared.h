@@ -15,4 +15,10 @@ struct stats {
 	unsigned int state_changes;	/* TCP only */
 };
 
+/* What a listener hands down to the sockets that it accepts. */
+struct label {
+	unsigned int service;
+	unsigned int version;		/* of IP */
+};
+
 #endif /* _SHARED_H */

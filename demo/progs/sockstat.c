@@ -14,6 +14,14 @@ struct {
 	__type(value, struct stats);
 } sockets SEC(".maps");
 
+/* Written by userspace to listeners only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct label);
+} labels SEC(".maps");
+
 static struct stats *stats_of(struct bpf_sock *sk)
 {
 	return bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);

@@ -213,6 +213,9 @@ struct bpf_local_storage_map_iter {
 };
 
 struct bpf_local_storage_elem *
+bpf_local_storage_map_iter_start(struct bpf_local_storage_map_iter *iter);
+void bpf_local_storage_map_iter_stop(struct bpf_local_storage_map_iter *iter);
+struct bpf_local_storage_elem *
 bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter,
 				const struct bpf_local_storage_elem *done);
 void bpf_local_storage_map_iter_end(struct bpf_local_storage_map_iter *iter);

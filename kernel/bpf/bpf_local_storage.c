@@ -1069,17 +1069,15 @@ next_in_bucket(struct bpf_local_storage_map_iter *iter,
 
 /**
  * bpf_local_storage_map_iter_next - the next element of a walk over a map
- * @iter: the walk; only @iter->smap and @iter->get are set when it begins
+ * @iter: the walk
  * @done: the element that the walk is on and has dealt with, or NULL
  *
  * Without @done, this is the element that the walk is on already, or whichever
- * took its place.  Elements that come or go during the walk may be seen or
- * not; all others are seen once, however long the walk pauses.
+ * took its place.
  *
- * Context: Process; under rcu_read_lock() or rcu_read_lock_trace(), the same
- *	as when @done was returned.
- * Return: An element, valid until that RCU read section ends and its owner in
- *	@iter->owner is put, or NULL at the end.
+ * Context: Between bpf_local_storage_map_iter_start() and _stop().
+ * Return: An element, valid until then or its owner in @iter->owner is put, or
+ *	NULL at the end.
  */
 struct bpf_local_storage_elem *
 bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter,
@@ -1094,6 +1092,41 @@ bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter,
 			return elem;
 	}
 	return NULL;
+}
+
+/**
+ * bpf_local_storage_map_iter_start - begin a walk over a map, or resume it
+ * @iter: the walk; of a new one only @iter->smap and @iter->get are set
+ *
+ * Elements that come or go during the walk may be seen or not; all others are
+ * seen once, however long the walk pauses.
+ *
+ * Context: Process; may sleep until bpf_local_storage_map_iter_stop().
+ * Return: As bpf_local_storage_map_iter_next().
+ */
+struct bpf_local_storage_elem *
+bpf_local_storage_map_iter_start(struct bpf_local_storage_map_iter *iter)
+	__acquires(RCU_TRACE)
+{
+	/*
+	 * Pairs with the grace period that frees a deleted element.  Those of
+	 * an owner that is destroyed may not wait for us: we hold a reference.
+	 */
+	rcu_read_lock_trace();
+	return bpf_local_storage_map_iter_next(iter, NULL);
+}
+
+/**
+ * bpf_local_storage_map_iter_stop - let a walk over a map pause
+ * @iter: the walk; the caller has put @iter->owner
+ *
+ * Context: Process.
+ */
+void bpf_local_storage_map_iter_stop(struct bpf_local_storage_map_iter *iter)
+	__releases(RCU_TRACE)
+{
+	iter->owner = NULL;
+	rcu_read_unlock_trace();
 }
 
 /**

@@ -11,7 +11,6 @@
 #include <linux/btf_ids.h>
 #include <linux/filter.h>
 #include <linux/net.h>
-#include <linux/rcupdate_trace.h>
 #include <linux/seq_file.h>
 #include <net/bpf_sk_storage.h>
 #include <net/net_namespace.h>
@@ -451,34 +450,22 @@ static notrace bool sk_get(void *owner)
 	return refcount_inc_not_zero(&((struct sock *)owner)->sk_refcnt);
 }
 
-/* Our reference keeps the owner; RCU Tasks Trace, the element. */
-static struct bpf_local_storage_elem *
-sk_seq_move(struct bpf_local_storage_map_iter *iter,
-	    struct bpf_local_storage_elem *done)
-{
-	struct bpf_local_storage_elem *elem;
-	struct sock *sk = iter->owner;
-
-	elem = bpf_local_storage_map_iter_next(iter, done);
-	if (sk)
-		sock_put(sk);
-	return elem;
-}
-
 static void *sk_seq_start(struct seq_file *seq, loff_t *pos)
-	__acquires(RCU_TRACE)
 {
-	/* Pairs with sk_seq_stop(); not RCU, since the program may sleep. */
-	rcu_read_lock_trace();
 	if (!*pos)
 		++*pos;
-	return sk_seq_move(seq->private, NULL);
+	return bpf_local_storage_map_iter_start(seq->private);
 }
 
 static void *sk_seq_next(struct seq_file *seq, void *elem, loff_t *pos)
 {
+	struct bpf_local_storage_map_iter *iter = seq->private;
+	struct sock *sk = iter->owner;
+
 	++*pos;
-	return sk_seq_move(seq->private, elem);
+	elem = bpf_local_storage_map_iter_next(iter, elem);
+	sock_put(sk);
+	return elem;
 }
 
 static int sk_seq_run(struct seq_file *seq, struct bpf_local_storage_elem *elem)
@@ -506,7 +493,6 @@ static int sk_seq_show(struct seq_file *seq, void *elem)
 }
 
 static void sk_seq_stop(struct seq_file *seq, void *elem)
-	__releases(RCU_TRACE)
 {
 	struct bpf_local_storage_map_iter *iter = seq->private;
 
@@ -514,8 +500,7 @@ static void sk_seq_stop(struct seq_file *seq, void *elem)
 		sk_seq_run(seq, NULL);
 	else
 		sock_put(iter->owner);
-	iter->owner = NULL;
-	rcu_read_unlock_trace();
+	bpf_local_storage_map_iter_stop(iter);
 }
 
 static const struct seq_operations sk_seq_ops = {
