@@ -34,6 +34,7 @@
 #endif
 
 #define CGROUP		"/sys/fs/cgroup"
+#define OPTMEM_MAX	"/proc/sys/net/core/optmem_max"
 #define NO_MAP		(-1)
 
 /* What a map is created from; the fields that most tests leave alone. */
@@ -165,6 +166,12 @@ static long long fdinfo_number(int fd, const char *name)
 static int root_cgroup(void)
 {
 	return open(CGROUP, O_RDONLY | O_DIRECTORY);
+}
+
+/* How often a race repeats: less where everything is slower. */
+static int rounds(void)
+{
+	return getenv("RACE_ROUNDS") ? atoi(getenv("RACE_ROUNDS")) : 60;
 }
 
 /* Poll until what() holds: something asynchronous is due; false if never. */

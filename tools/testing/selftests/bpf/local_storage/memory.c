@@ -5,8 +5,6 @@
 #include <sched.h>
 #include <sys/syscall.h>
 
-#define OPTMEM_MAX	"/proc/sys/net/core/optmem_max"
-
 FIXTURE(charge) {
 	int map, sk;
 };

@@ -9,11 +9,6 @@
 #define SOCKETS	32
 #define MAPS	40
 
-static int rounds(void)
-{
-	return getenv("RACE_ROUNDS") ? atoi(getenv("RACE_ROUNDS")) : 60;
-}
-
 struct shared {
 	struct sockopt *skel;
 	pthread_barrier_t barrier;

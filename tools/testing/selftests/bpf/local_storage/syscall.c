@@ -202,42 +202,6 @@ TEST_F(fd_key, frozen)
 	EXPECT_EQ(lookup(self->map, self->sk), 1);
 }
 
-/* Accept a connection to a listener on loopback; both ends stay open. */
-static int accept_one(int listener, int *client)
-{
-	struct sockaddr_in addr = { .sin_family = AF_INET };
-	socklen_t len = sizeof(addr);
-
-	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	*client = tcp_socket();
-	if (bind(listener, (void *)&addr, len) || listen(listener, 1) ||
-	    getsockname(listener, (void *)&addr, &len) ||
-	    connect(*client, (void *)&addr, len))
-		return -errno;
-	return accept(listener, NULL, NULL);
-}
-
-TEST_F(fd_key, an_accepted_socket_inherits_what_is_cloned)
-{
-	int cloned = create_with(8, BPF_F_CLONE), client, child;
-
-	ASSERT_EQ(update(cloned, self->sk, 21, BPF_ANY), 0);
-	ASSERT_EQ(update(self->map, self->sk, 22, BPF_ANY), 0);
-	child = accept_one(self->sk, &client);
-	ASSERT_GE(child, 0);
-	EXPECT_EQ(lookup(cloned, child), 21);
-	EXPECT_EQ(lookup(self->map, child), -ENOENT);
-	EXPECT_EQ(lookup(cloned, client), -ENOENT);
-	/* It is a copy. */
-	EXPECT_EQ(update(cloned, child, 23, BPF_EXIST), 0);
-	EXPECT_EQ(lookup(cloned, self->sk), 21);
-	EXPECT_EQ(delete(cloned, child), 0);
-	EXPECT_EQ(optmem(child), 0);
-	close(child);
-	close(client);
-	close(cloned);
-}
-
 FIXTURE(locked) {
 	int map, sk;
 };

@@ -32,4 +32,23 @@ struct answer {
 	unsigned long long value;
 };
 
+/* The numbers of a value with a lock, all the same unless it is torn. */
+#define WHOLE_NUMBERS	63
+
+/* How a program meets a request socket. */
+enum { BY_SKB, BY_LOOKUP, BY_CAST, BY_TRACEPOINT, WAYS };
+
+struct meetings {
+	unsigned int count, got, deleted;
+};
+
+/* A digit for each hook that a socket has been to, the last one lowest. */
+enum {
+	AT_CREATE = 1, AT_BIND, AT_ACCEPT, AT_SEND, AT_SHUTDOWN, AT_CLONE,
+};
+
+#define PATH1(a)	(a)
+#define PATH2(a, b)	(PATH1(a) * 8 + (b))
+#define PATH3(a, b, c)	(PATH2(a, b) * 8 + (c))
+
 #endif /* _SHARED_H */
