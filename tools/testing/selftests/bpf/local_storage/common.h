@@ -163,6 +163,14 @@ static long long fdinfo_number(int fd, const char *name)
 	return number;
 }
 
+/* Whether the kernel is one whose local storage is not ours. */
+static bool is_stock(void)
+{
+	const char *flavour = getenv("FLAVOUR");
+
+	return flavour && !strcmp(flavour, "stock");
+}
+
 static int root_cgroup(void)
 {
 	return open(CGROUP, O_RDONLY | O_DIRECTORY);

@@ -51,4 +51,32 @@ enum {
 #define PATH2(a, b)	(PATH1(a) * 8 + (b))
 #define PATH3(a, b, c)	(PATH2(a, b) * 8 + (c))
 
+/*
+ * What an iterator can print of one element: two of WIDE do not fit into the
+ * buffer of a read, and one of TOO_WIDE does not either.
+ */
+#define WIDE		20000
+#define TOO_WIDE	40000
+
+/* The fd below which tracing programs look for the socket of a test. */
+#define SK_FD		60
+
+/* What tracing programs are to do to that socket. */
+enum {
+	TRY_GET = 1,
+	TRY_CREATE = 2,		/* with INITIAL */
+	TRY_DELETE = 4,
+};
+
+#define INITIAL		7
+
+/* How often they ran in which context, and what the helpers told them. */
+struct seen {
+	unsigned long long runs, in_task, in_softirq, in_hardirq, in_nmi;
+	unsigned long long sockets, got, created;
+	unsigned long long deleted, missing, busy, denied, invalid;
+	/* Of a socket that is NULL. */
+	unsigned long long null_got, null_denied, null_invalid;
+};
+
 #endif /* _SHARED_H */

@@ -1,0 +1,615 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Tracing programs: where the helpers work, and where they must not. */
+#include "common.h"
+#include "sockopt.skel.h"
+#include "trace.skel.h"
+#include <sched.h>
+#include <sys/syscall.h>
+
+#define NOT_IN_PROBE	"helper call is not allowed in probe"
+#define NOT_OF_TYPE							\
+	"program of this type cannot use helper bpf_sk_storage_delete#108"
+
+/* A socket where the programs look for it. */
+static int socket_in_place(void)
+{
+	int fd = tcp_socket(), sk = dup2(fd, SK_FD);
+
+	close(fd);
+	return sk;
+}
+
+FIXTURE(trace) {
+	struct trace *skel;
+	struct seen *seen;
+	int map, sk;
+	char log[1 << 16];
+};
+
+FIXTURE_SETUP(trace)
+{
+	libbpf_set_print(NULL);
+	self->sk = socket_in_place();
+	ASSERT_EQ(self->sk, SK_FD);
+}
+
+static void stop(struct trace **skel)
+{
+	trace__destroy(*skel);
+	*skel = NULL;
+}
+
+FIXTURE_TEARDOWN(trace)
+{
+	stop(&self->skel);
+	close(self->sk);
+}
+
+/*
+ * Load one program, for a target if it has none, and what the verifier says
+ * to log.  Returns 0 or the negative errno.
+ */
+static int load(struct trace **skel, const char *name, const char *target,
+		int target_fd, char *log, size_t size)
+{
+	struct bpf_program *prog;
+	int err = 0;
+
+	log[0] = 0;
+	*skel = trace__open();
+	if (!*skel)
+		return -ENOMEM;
+	prog = bpf_object__find_program_by_name((*skel)->obj, name);
+	if (!prog)
+		return -ENXIO;
+	bpf_program__set_autoload(prog, true);
+	bpf_program__set_log_buf(prog, log, size);
+	if (target)
+		err = bpf_program__set_attach_target(prog, target_fd, target);
+	err = err ?: trace__load(*skel);
+	if (err)
+		stop(skel);
+	return err;
+}
+
+static int attach(struct trace *skel)
+{
+	int err = trace__attach(skel);
+
+	skel->bss->pid = err ? 0 : getpid();
+	return err;
+}
+
+#define LOAD(name, target)						\
+	load(&self->skel, name, target, 0, self->log, sizeof(self->log))
+
+#define START(name, target) do {					\
+	ASSERT_EQ(LOAD(name, target), 0) TH_LOG("%s", self->log);	\
+	ASSERT_EQ(attach(self->skel), 0);				\
+	self->map = bpf_map__fd(self->skel->maps.values);		\
+	self->seen = &self->skel->bss->seen;				\
+} while (0)
+
+static long long value_in(int map, int sk)
+{
+	__u64 value;
+
+	return bpf_map_lookup_elem(map, &sk, &value) ? -errno : value;
+}
+
+static int set_value(int map, int sk, __u64 value)
+{
+	return bpf_map_update_elem(map, &sk, &value, 0);
+}
+
+/* Something to happen to the process in every context. */
+
+static void on_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* A datagram to oneself is received in a softirq. */
+static void send_to_self(void)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	socklen_t len = sizeof(addr);
+
+	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	bind(fd, (void *)&addr, len);
+	getsockname(fd, (void *)&addr, &len);
+	sendto(fd, "x", 1, 0, (void *)&addr, len);
+	close(fd);
+}
+
+static void poke(int sk)
+{
+	shutdown(sk, SHUT_RDWR);
+	syscall(SYS_getpgid, 0);
+	send_to_self();
+}
+
+/* Let the tick come; it interrupts whoever computes. */
+static void compute_until(unsigned long long *number)
+{
+	for (int i = 0; i < 1 << 28; i++)
+		if (__atomic_load_n(number, __ATOMIC_RELAXED))
+			break;
+}
+
+static void *compute_on_1(void *stop)
+{
+	on_cpu(1);
+	while (!__atomic_load_n((int *)stop, __ATOMIC_RELAXED))
+		;
+	return NULL;
+}
+
+/* Backtraces are asked for by an NMI; ours is taken from the second CPU. */
+static void ask_for_backtraces(unsigned long long *number)
+{
+	pthread_t thread;
+	int stop = 0;
+
+	on_cpu(0);
+	pthread_create(&thread, NULL, compute_on_1, &stop);
+	for (int i = 0; i < 20; i++) {
+		if (__atomic_load_n(number, __ATOMIC_RELAXED))
+			break;
+		write_file("/proc/sysrq-trigger", "l");
+		usleep(100000);
+	}
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+}
+
+FIXTURE(works) {
+	struct trace *skel;
+	struct seen *seen;
+	int map, sk;
+	char log[1 << 16];
+};
+
+FIXTURE_VARIANT(works) {
+	const char *program;
+	bool softirq;
+};
+
+#define WORKS(name, softirq_)						\
+	FIXTURE_VARIANT_ADD(works, name) {				\
+		.program = #name, .softirq = softirq_,			\
+	}
+
+WORKS(fentry_arg, false);
+WORKS(fexit_arg, false);
+WORKS(fentry_task, false);
+WORKS(tp_btf_task, false);
+WORKS(fentry_sleepable, false);
+WORKS(tp_btf_softirq, true);
+
+FIXTURE_SETUP(works)
+{
+	libbpf_set_print(NULL);
+	self->sk = socket_in_place();
+	ASSERT_EQ(self->sk, SK_FD);
+	START(variant->program, NULL);
+}
+
+FIXTURE_TEARDOWN(works)
+{
+	stop(&self->skel);
+	close(self->sk);
+}
+
+TEST_F(works, create_get_delete)
+{
+	self->skel->bss->what = TRY_GET;
+	poke(self->sk);
+	EXPECT_GE(self->seen->sockets, 1);
+	EXPECT_EQ(self->seen->got, 0);
+	self->skel->bss->what = TRY_CREATE;
+	poke(self->sk);
+	EXPECT_GE(self->seen->created, 1);
+	self->skel->bss->what = TRY_GET;
+	poke(self->sk);
+	EXPECT_GE(self->seen->got, 1);
+	EXPECT_EQ(value_in(self->map, self->sk), INITIAL);
+	self->skel->bss->what = TRY_DELETE;
+	poke(self->sk);
+	self->skel->bss->pid = 0;
+	EXPECT_EQ(self->seen->deleted, 1);
+	EXPECT_EQ(self->seen->denied + self->seen->busy + self->seen->invalid,
+		  0);
+	EXPECT_EQ(value_in(self->map, self->sk), -ENOENT);
+	EXPECT_EQ(optmem(self->sk), 0);
+	EXPECT_GE(variant->softirq ? self->seen->in_softirq :
+		  self->seen->in_task, 1);
+}
+
+TEST_F(works, null_socket)
+{
+	poke(self->sk);
+	self->skel->bss->pid = 0;
+	EXPECT_GE(self->seen->runs, 1);
+	EXPECT_EQ(self->seen->null_got, 0);
+	EXPECT_EQ(self->seen->null_invalid, self->seen->runs);
+}
+
+FIXTURE(denied) {
+	struct trace *skel;
+	struct seen *seen;
+	int map, sk;
+	char log[1 << 16];
+};
+
+FIXTURE_VARIANT(denied) {
+	const char *program;
+	bool nmi, needs_apic;
+};
+
+#define DENIED(name, nmi_, needs_apic_)					\
+	FIXTURE_VARIANT_ADD(denied, name) {				\
+		.program = #name, .nmi = nmi_,				\
+		.needs_apic = needs_apic_,				\
+	}
+
+DENIED(fentry_hardirq, false, false);
+DENIED(fexit_hardirq, false, false);
+DENIED(tp_btf_hardirq, false, true);
+DENIED(tp_btf_nmi, true, true);
+DENIED(fentry_nmi, true, true);
+
+FIXTURE_SETUP(denied)
+{
+	libbpf_set_print(NULL);
+	self->sk = socket_in_place();
+	ASSERT_EQ(self->sk, SK_FD);
+	START(variant->program, NULL);
+	ASSERT_EQ(set_value(self->map, self->sk, 5), 0);
+}
+
+FIXTURE_TEARDOWN(denied)
+{
+	stop(&self->skel);
+	close(self->sk);
+}
+
+TEST_F(denied, whatever_is_tried)
+{
+	struct seen seen;
+
+	self->skel->bss->what = TRY_GET | TRY_CREATE | TRY_DELETE;
+	if (variant->nmi)
+		ask_for_backtraces(&self->seen->sockets);
+	else
+		compute_until(&self->seen->sockets);
+	self->skel->bss->pid = 0;
+	usleep(10000);
+	seen = *self->seen;
+	if (variant->needs_apic && !seen.runs)
+		SKIP(return, "it takes a local APIC, and two CPUs for an NMI");
+	EXPECT_EQ(variant->nmi ? seen.in_nmi : seen.in_hardirq, seen.runs);
+	EXPECT_GE(seen.sockets, 1);
+	EXPECT_EQ(seen.got, 0);
+	EXPECT_EQ(seen.created, 0);
+	EXPECT_EQ(seen.denied, seen.sockets);
+	EXPECT_EQ(seen.null_denied, seen.runs);
+	EXPECT_EQ(seen.null_got, 0);
+	EXPECT_EQ(value_in(self->map, self->sk), 5);
+}
+
+/* A socket on its way out keeps what it has and gets nothing more. */
+TEST_F(trace, dying_socket)
+{
+	int fd = tcp_socket(), other;
+
+	START("fentry_dying", NULL);
+	self->skel->bss->what = TRY_CREATE;
+	close(fd);
+	ASSERT_TRUE(EVENTUALLY(self->seen->sockets == 1));
+	EXPECT_EQ(self->seen->created, 0);
+
+	other = tcp_socket();
+	ASSERT_EQ(set_value(self->map, other, 5), 0);
+	self->skel->bss->what = TRY_GET | TRY_DELETE;
+	close(other);
+	ASSERT_TRUE(EVENTUALLY(self->seen->sockets == 2));
+	EXPECT_EQ(self->seen->got, 1);
+	EXPECT_EQ(self->seen->missing, 1);
+	EXPECT_EQ(self->seen->deleted, 0);
+}
+
+/* Programs that must not load, and those that may. */
+
+static bool is_named(const char *name, const char *prefix)
+{
+	return !strncmp(name, prefix, strlen(prefix));
+}
+
+/* The name of the next kernel function after *id with the prefix, or NULL. */
+static const char *next_function(const struct btf *btf, int *id,
+				 const char *prefix)
+{
+	while (++*id < btf__type_cnt(btf)) {
+		const struct btf_type *type = btf__type_by_id(btf, *id);
+		const char *name = btf__name_by_offset(btf, type->name_off);
+
+		if (btf_is_func(type) && is_named(name, prefix))
+			return name;
+	}
+	return NULL;
+}
+
+TEST_F(trace, helpers_on_functions_of_socket_storage)
+{
+	struct btf *btf = btf__load_vmlinux_btf();
+	static const char * const progs[] = { "fentry_any", "fexit_any" };
+	const char *name;
+	int id = 0, functions = 0;
+
+	ASSERT_NE(btf, NULL);
+	while ((name = next_function(btf, &id, "bpf_sk_storage"))) {
+		functions++;
+		for (int i = 0; i < ARRAY_SIZE(progs); i++) {
+			EXPECT_EQ(LOAD(progs[i], name), -EINVAL)
+				TH_LOG("%s of %s", progs[i], name);
+			stop(&self->skel);
+			EXPECT_NE(strstr(self->log, NOT_IN_PROBE), NULL)
+				TH_LOG("%s", self->log);
+		}
+	}
+	EXPECT_GE(functions, 6);
+	btf__free(btf);
+}
+
+TEST_F(trace, others_may_watch_a_socket_being_freed)
+{
+	int fd = tcp_socket();
+
+	START("bare_fentry", "bpf_sk_storage_free");
+	close(fd);
+	EXPECT_TRUE(EVENTUALLY(self->seen->runs));
+}
+
+TEST_F(trace, helpers_in_fmod_ret)
+{
+	EXPECT_EQ(LOAD("fmod_ret_any", "security_socket_listen"), -EINVAL);
+	EXPECT_NE(strstr(self->log, NOT_IN_PROBE), NULL)
+		TH_LOG("%s", self->log);
+	EXPECT_EQ(LOAD("bare_fmod_ret", "security_socket_listen"), 0);
+}
+
+TEST_F(trace, helpers_on_a_program)
+{
+	struct sockopt *target = sockopt__open_and_load();
+	static const char * const progs[] = { "fentry_any", "fexit_any" };
+	int fd;
+
+	ASSERT_NE(target, NULL);
+	fd = bpf_program__fd(target->progs.on_getsockopt);
+	for (int i = 0; i < ARRAY_SIZE(progs); i++) {
+		EXPECT_EQ(load(&self->skel, progs[i], "on_getsockopt", fd,
+			       self->log, sizeof(self->log)), -EINVAL);
+		EXPECT_NE(strstr(self->log, NOT_IN_PROBE), NULL)
+			TH_LOG("%s", self->log);
+	}
+	EXPECT_EQ(load(&self->skel, "bare_fentry", "on_getsockopt", fd,
+		       self->log, sizeof(self->log)), 0);
+	stop(&self->skel);
+	sockopt__destroy(target);
+}
+
+TEST_F(trace, types_without_helpers)
+{
+	static const char * const progs[] = {
+		"no_raw_tp", "no_raw_tp_writable", "no_tp", "no_perf_event",
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(progs); i++) {
+		EXPECT_EQ(LOAD(progs[i], NULL), -EINVAL)
+			TH_LOG("%s", progs[i]);
+		EXPECT_NE(strstr(self->log, NOT_OF_TYPE), NULL)
+			TH_LOG("%s", self->log);
+	}
+}
+
+/* 0 if the program could be attached to the function. */
+static int try(struct trace **skel, const char *prog, const char *target,
+	       char *log, size_t size)
+{
+	int err = load(skel, prog, target, 0, log, size);
+
+	if (!err)
+		err = attach(*skel);
+	stop(skel);
+	return err;
+}
+
+#define TRY(prog, name)							\
+	try(&self->skel, prog, name, self->log, sizeof(self->log))
+
+/*
+ * What runs under the locks of local storage, or may be called there, must
+ * not call programs: one that changes what is locked would wait for itself.
+ */
+TEST_F(trace, core_is_traceable_where_it_is_stock)
+{
+	struct btf *btf = btf__load_vmlinux_btf();
+	static const char * const inner[] = {
+		"change_storage", "delete_from", "ensure_cell", "first_change",
+		"free_elem", "further_change", "index_replace", "link_elem",
+		"next_in_bucket", "publish_storage", "put_elem", "sk_charge",
+		"sk_get", "sk_storage_ptr", "sk_uncharge", "unlink_all",
+		"unlink_elem", "value_set",
+	};
+	const char *name;
+	int id = 0, functions = 0;
+
+	ASSERT_NE(btf, NULL);
+	while ((name = next_function(btf, &id, "bpf_local_storage"))) {
+		functions++;
+		EXPECT_EQ(TRY("bare_fmod_ret", name), -EINVAL);
+		if (is_stock()) {
+			EXPECT_EQ(TRY("bare_fentry", name), 0);
+			continue;
+		}
+		EXPECT_EQ(TRY("bare_fentry", name), -EBUSY)
+			TH_LOG("%s", name);
+		EXPECT_EQ(TRY("bare_fexit", name), -EBUSY)
+			TH_LOG("%s", name);
+		EXPECT_EQ(TRY("fentry_any", name), -EBUSY)
+			TH_LOG("%s", name);
+	}
+	EXPECT_GE(functions, 6);
+	for (int i = 0; !is_stock() && i < ARRAY_SIZE(inner); i++) {
+		/* The compiler may have no such function left. */
+		if (btf__find_by_name_kind(btf, inner[i], BTF_KIND_FUNC) < 0)
+			continue;
+		EXPECT_EQ(TRY("bare_fentry", inner[i]), -EBUSY)
+			TH_LOG("%s", inner[i]);
+	}
+	btf__free(btf);
+}
+
+/* Programs that a change of the socket calls, and that change it as well. */
+
+FIXTURE(reentry) {
+	struct trace *skel;
+	struct seen *seen;
+	int map, sk;
+	char log[1 << 16];
+};
+
+FIXTURE_VARIANT(reentry) {
+	const char *program, *target;
+	bool inside;		/* called with a lock held */
+	bool inside_stock;	/* by stock, which then waits for itself */
+};
+
+FIXTURE_VARIANT_ADD(reentry, kmalloc) {
+	.program = "tp_btf_kmalloc",
+};
+
+FIXTURE_VARIANT_ADD(reentry, kfree) {
+	.program = "tp_btf_kfree",
+};
+
+FIXTURE_VARIANT_ADD(reentry, map_kzalloc) {
+	.program = "fentry_any", .target = "bpf_map_kzalloc",
+};
+
+FIXTURE_VARIANT_ADD(reentry, call_rcu_tasks_trace) {
+	.program = "fentry_any", .target = "call_rcu_tasks_trace",
+	.inside_stock = true,
+};
+
+FIXTURE_VARIANT_ADD(reentry, copy_map_value_locked) {
+	.program = "fentry_any", .target = "copy_map_value_locked",
+};
+
+FIXTURE_VARIANT_ADD(reentry, contention) {
+	.program = "tp_btf_contention",
+};
+
+FIXTURE_VARIANT_ADD(reentry, lock_acquire) {
+	.program = "tp_btf_lock_acquire", .inside = true,
+};
+
+FIXTURE_VARIANT_ADD(reentry, lock_release) {
+	.program = "tp_btf_lock_release", .inside = true,
+};
+
+FIXTURE_SETUP(reentry)
+{
+	int err;
+
+	if (variant->inside_stock && is_stock())
+		SKIP(return, "stock calls it with its lock held, and hangs");
+	libbpf_set_print(NULL);
+	self->sk = socket_in_place();
+	ASSERT_EQ(self->sk, SK_FD);
+	err = LOAD(variant->program, variant->target);
+	if (err == -ESRCH)
+		SKIP(return, "nothing of that name in this kernel");
+	ASSERT_EQ(err, 0) TH_LOG("%s", self->log);
+	ASSERT_EQ(attach(self->skel), 0);
+	self->map = bpf_map__fd(self->skel->maps.values);
+	self->seen = &self->skel->bss->seen;
+}
+
+FIXTURE_TEARDOWN(reentry)
+{
+	stop(&self->skel);
+	close(self->sk);
+}
+
+struct changes {
+	int sk, map, locked_map;
+};
+
+/* Of the socket that programs change, and of some others in its bucket. */
+static void *change_values(void *arg)
+{
+	struct changes *changes = arg;
+	__u32 locked[2] = {};
+	int others[8];
+
+	for (int i = 0; i < ARRAY_SIZE(others); i++)
+		others[i] = tcp_socket();
+	for (int i = 0; i < 200; i++) {
+		set_value(changes->map, changes->sk, i);
+		bpf_map_update_elem(changes->locked_map, &changes->sk, locked,
+				    BPF_F_LOCK);
+		for (int k = 0; k < ARRAY_SIZE(others); k++)
+			set_value(changes->map, others[k], i);
+		bpf_map_delete_elem(changes->map, &changes->sk);
+		if (i % 4 == 0)
+			bpf_map_delete_elem(changes->locked_map, &changes->sk);
+		for (int k = 0; k < ARRAY_SIZE(others); k += 2)
+			bpf_map_delete_elem(changes->map, &others[k]);
+	}
+	for (int i = 0; i < ARRAY_SIZE(others); i++)
+		close(others[i]);
+	return NULL;
+}
+
+TEST_F(reentry, ends_cleanly)
+{
+	struct btf *btf = types_with_lock();
+	struct spec spec = spec_for(btf, 8);
+	struct changes changes = {
+		.sk = self->sk, .map = self->map, .locked_map = create(&spec),
+	};
+	pthread_t threads[3];
+	struct seen seen;
+
+	ASSERT_GE(changes.locked_map, 0);
+	self->skel->bss->what = TRY_GET | TRY_CREATE | TRY_DELETE;
+	for (int i = 0; i < ARRAY_SIZE(threads); i++)
+		pthread_create(&threads[i], NULL, change_values, &changes);
+	for (int i = 0; i < ARRAY_SIZE(threads); i++)
+		pthread_join(threads[i], NULL);
+	self->skel->bss->pid = 0;
+	seen = *self->seen;
+	if (!seen.sockets)
+		SKIP(return, "nothing called the program");
+
+	/* Nothing is left locked, lost or charged. */
+	EXPECT_EQ(set_value(self->map, self->sk, 77), 0);
+	EXPECT_EQ(value_in(self->map, self->sk), 77);
+	EXPECT_EQ(bpf_map_delete_elem(self->map, &self->sk), 0);
+	bpf_map_delete_elem(changes.locked_map, &self->sk);
+	EXPECT_EQ(optmem(self->sk), 0);
+	close(changes.locked_map);
+	btf__free(btf);
+	EXPECT_EQ(seen.invalid, 0);
+	EXPECT_EQ(seen.null_got, 0);
+	EXPECT_GE(seen.busy, variant->inside);
+}
+
+TEST_HARNESS_MAIN
