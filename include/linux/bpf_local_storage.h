@@ -31,7 +31,7 @@ struct bpf_local_storage_map;
  * @map_node: on a bucket of @map while linked; under the bucket's lock
  * @rcu: for freeing, once unlinked
  * @map: the map, valid while linked or under RCU
- * @storage: the storage that holds it
+ * @home: the storage that holds it; its lowest bit is the core's
  *
  * The value follows, except for an element inside its storage; see
  * bpf_local_storage_value().
@@ -42,12 +42,13 @@ struct bpf_local_storage_elem {
 		struct rcu_head rcu;
 	};
 	struct bpf_local_storage_map *map;
-	struct bpf_local_storage *storage;
+	unsigned long home;
 };
 
 /**
  * struct bpf_local_storage_index - where an owner keeps what has no slot
  * @rcu: for freeing, once replaced
+ * @from_bpf_ma: whose memory it is
  * @shift: a map's hash shifted right by this is the first cell to try
  * @mask: number of cells less one
  * @keys: cells in use, values deleted since included; under storage->lock
@@ -56,7 +57,8 @@ struct bpf_local_storage_elem {
  */
 struct bpf_local_storage_index {
 	struct rcu_head rcu;
-	u32 shift;
+	bool from_bpf_ma;
+	u8 shift;
 	u32 mask;
 	u32 keys;
 	u32 live;
@@ -109,17 +111,31 @@ struct bpf_local_storage_slots {
 /**
  * struct bpf_local_storage_kind - what differs from one kind of owner to another
  * @storage_ptr: where the owner keeps the pointer to its storage
+ * @get_fd: find the owner behind a descriptor and keep it, until *@ref is put;
+ *	the owner or an error.  Must not sleep.
+ * @put_ref: the reverse; must not sleep
  * @charge: account @size bytes to the owner; 0 or a negative errno.  Called
- *	with the owner alive; must not sleep.
+ *	with the owner alive; must not sleep.  NULL together with @uncharge if
+ *	owners have no account.
  * @uncharge: the reverse; called with the owner alive, under storage->lock
  * @slots: the slots of this kind's maps
+ *
+ * The core calls @storage_ptr and @uncharge under its locks, where a tracing
+ * program must not run: they are notrace.
  */
 struct bpf_local_storage_kind {
 	struct bpf_local_storage __rcu **(*storage_ptr)(void *owner);
+	void *(*get_fd)(int fd, void **ref);
+	void (*put_ref)(void *ref);
 	int (*charge)(void *owner, u32 size);
 	void (*uncharge)(void *owner, u32 size);
 	struct bpf_local_storage_slots *slots;
 };
+
+#define DEFINE_BPF_LOCAL_STORAGE_SLOTS(name)			\
+	struct bpf_local_storage_slots name = {			\
+		.lock = __SPIN_LOCK_UNLOCKED(name.lock),	\
+	}
 
 struct bpf_local_storage_bucket {
 	raw_spinlock_t lock;
@@ -216,10 +232,11 @@ struct bpf_local_storage_elem *
 bpf_local_storage_map_iter_start(struct bpf_local_storage_map_iter *iter);
 void bpf_local_storage_map_iter_stop(struct bpf_local_storage_map_iter *iter);
 struct bpf_local_storage_elem *
-bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter,
-				const struct bpf_local_storage_elem *done);
+bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter);
 void bpf_local_storage_map_iter_end(struct bpf_local_storage_map_iter *iter);
 
+void *bpf_local_storage_get(void *owner, struct bpf_map *map, void *value,
+			    u64 flags, gfp_t gfp);
 void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
 			       void *value, bool locked, gfp_t gfp);
 long bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
@@ -230,6 +247,13 @@ void bpf_local_storage_destroy(void *owner,
 
 void bpf_local_storage_note_sleepable(void);
 bool bpf_local_storage_is_nested(void);
+
+void *bpf_local_storage_fd_lookup(struct bpf_map *map, void *key);
+long bpf_local_storage_fd_update(struct bpf_map *map, void *key, void *value,
+				 u64 flags);
+long bpf_local_storage_fd_delete(struct bpf_map *map, void *key);
+int bpf_local_storage_no_next_key(struct bpf_map *map, void *key,
+				  void *next_key);
 
 extern u32 bpf_local_storage_map_btf_id[];
 
@@ -243,5 +267,42 @@ int bpf_local_storage_map_check_btf(const struct bpf_map *map,
 				    const struct btf_type *key_type,
 				    const struct btf_type *value_type);
 u64 bpf_local_storage_map_mem_usage(const struct bpf_map *map);
+
+/* The operations of a kind's maps, all but .map_alloc. */
+#define BPF_LOCAL_STORAGE_MAP_OPS					\
+	.map_meta_equal = bpf_map_meta_equal,				\
+	.map_alloc_check = bpf_local_storage_map_alloc_check,		\
+	.map_free = bpf_local_storage_map_free,				\
+	.map_get_next_key = bpf_local_storage_no_next_key,		\
+	.map_lookup_elem = bpf_local_storage_fd_lookup,			\
+	.map_update_elem = bpf_local_storage_fd_update,			\
+	.map_delete_elem = bpf_local_storage_fd_delete,			\
+	.map_check_btf = bpf_local_storage_map_check_btf,		\
+	.map_mem_usage = bpf_local_storage_map_mem_usage,		\
+	.map_btf_id = &bpf_local_storage_map_btf_id[0]
+
+extern const struct bpf_func_proto bpf_task_storage_get_proto;
+extern const struct bpf_func_proto bpf_task_storage_delete_proto;
+extern const struct bpf_func_proto bpf_cgrp_storage_get_proto;
+extern const struct bpf_func_proto bpf_cgrp_storage_delete_proto;
+extern const struct bpf_func_proto bpf_inode_storage_get_proto;
+extern const struct bpf_func_proto bpf_inode_storage_delete_proto;
+
+struct cgroup;
+struct inode;
+struct task_struct;
+
+#ifdef CONFIG_BPF_SYSCALL
+void bpf_task_storage_free(struct task_struct *task);
+void bpf_cgrp_storage_free(struct cgroup *cgroup);
+#else
+static inline void bpf_task_storage_free(struct task_struct *task)
+{
+}
+
+static inline void bpf_cgrp_storage_free(struct cgroup *cgroup)
+{
+}
+#endif
 
 #endif /* _BPF_LOCAL_STORAGE_H */

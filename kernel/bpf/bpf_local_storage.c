@@ -28,31 +28,45 @@
  *   delete, destroy and map free unlinks an element and uncharges it.
  * - storage->owner is not NULL: the owner is alive, because destroying it
  *   takes the lock and clears it.  NULL: whoever holds the lock came too late
- *   and looks at the owner's pointer again.
+ *   and looks at the owner's pointer again, where an owner that was destroyed
+ *   has the storage `gone`, which nothing can be added to.
  * - A map is freed after its last element was unlinked and then an RCU grace
  *   period, so elem->map is valid while linked and under rcu_read_lock().
  *
  * The locks are taken with interrupts off and a per-CPU count raised.  A call
  * that finds the count raised has interrupted another one in this file (NMI,
  * or a tracing program on something the lock code calls), and only tries.
+ *
+ * A program may also have interrupted the allocator, RCU or the scheduler.  The
+ * locks they wait for are all held with interrupts off; so where interrupts are
+ * on, we use kmalloc() and start grace periods, and where they are off, memory
+ * is BPF's own allocator's and a grace period is started from an irq_work.
  */
 #include <linux/bpf.h>
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
 #include <linux/bpf_local_storage.h>
+#include <linux/bpf_mem_alloc.h>
 #include <linux/hash.h>
+#include <linux/irq_work.h>
+#include <linux/llist.h>
 #include <linux/overflow.h>
 #include <linux/rcupdate_trace.h>
 #include <linux/slab.h>
 #include <linux/wait.h>
 #include <uapi/linux/btf.h>
 
-#define CREATE_FLAGS		(BPF_F_NO_PREALLOC | BPF_F_CLONE)
+#define SLOT_FLAGS		(BPF_F_STORAGE_SLOT | BPF_F_STORAGE_NO_SLOT)
+#define CREATE_FLAGS		(BPF_F_NO_PREALLOC | BPF_F_CLONE | SLOT_FLAGS)
 #define INDEX_MIN_CELLS		4
+/* In elem->home: the block is from bpf_global_ma, not from kmalloc(). */
+#define FROM_BPF_MA		1UL
 /* The largest value, in bytes, to be allocated together with a storage. */
 #define INSIDE_MAX		256
 /* A grace period, and the work that frees a program and then its maps. */
 #define SLOT_WAIT		(HZ / 4)
+/* Blocks that programs may take in hard interrupts, per CPU and jiffy. */
+#define HARDIRQ_BLOCKS		256
 
 BTF_ID_LIST_GLOBAL_SINGLE(bpf_local_storage_map_btf_id, struct,
 			  bpf_local_storage_map)
@@ -87,6 +101,19 @@ bool bpf_local_storage_is_nested(void)
 	/* Pairs with section_enter() on the CPU that we stay on. */
 	guard(preempt)();
 	return __this_cpu_read(sections);
+}
+
+/* What an owner has once it was destroyed: nobody's, empty, never freed. */
+static struct bpf_local_storage gone = {
+	.lock = __RAW_SPIN_LOCK_UNLOCKED(gone.lock),
+	.nr_slots = BPF_LOCAL_STORAGE_MIN_SLOTS,
+	.slots = { [BPF_LOCAL_STORAGE_MIN_SLOTS - 1] = NULL },
+};
+
+/* Whether this CPU may be holding a lock of the allocator's, or of RCU's. */
+static bool is_delicate(void)
+{
+	return irqs_disabled() || in_nmi();
 }
 
 struct section {
@@ -165,6 +192,12 @@ static void *first_value(struct bpf_local_storage *storage)
 	return &storage->slots[storage->nr_slots];
 }
 
+static struct bpf_local_storage *
+storage_of_elem(const struct bpf_local_storage_elem *elem)
+{
+	return (struct bpf_local_storage *)(elem->home & ~FROM_BPF_MA);
+}
+
 /**
  * bpf_local_storage_value - where the value of an element is
  * @elem: the element, linked or protected by RCU
@@ -174,8 +207,10 @@ static void *first_value(struct bpf_local_storage *storage)
  */
 void *bpf_local_storage_value(struct bpf_local_storage_elem *elem)
 {
-	if (elem == &elem->storage->first)
-		return first_value(elem->storage);
+	struct bpf_local_storage *storage = storage_of_elem(elem);
+
+	if (elem == &storage->first)
+		return first_value(storage);
 	return elem + 1;
 }
 
@@ -279,44 +314,127 @@ bpf_local_storage_iter_next(struct bpf_local_storage_iter *iter)
 
 /* Freeing */
 
-static void free_block_rcu(struct rcu_head *rcu)
+static void free_block(void *block, bool from_bpf_ma)
 {
-	kfree(rcu);
-}
-
-static void free_block_trace(struct rcu_head *rcu)
-{
-	if (rcu_trace_implies_rcu_gp())
-		free_block_rcu(rcu);
+	if (from_bpf_ma)
+		bpf_mem_free(&bpf_global_ma, block);
 	else
-		call_rcu(rcu, free_block_rcu);
+		kfree(block);
 }
 
-static void free_pointers_rcu(struct rcu_head *rcu)
+/* What an RCU grace period is followed by, for each way to free. */
+
+static void kmalloc_now(struct rcu_head *rcu)
+{
+	free_block(rcu, false);
+}
+
+static void bpf_ma_now(struct rcu_head *rcu)
+{
+	free_block(rcu, true);
+}
+
+static void pointers_now(struct rcu_head *rcu)
 {
 	struct bpf_local_storage_elem *elem =
 		container_of(rcu, struct bpf_local_storage_elem, rcu);
 
 	bpf_obj_free_fields(elem->map->map.record, elem + 1);
-	kfree(elem);
+	free_block(elem, elem->home & FROM_BPF_MA);
 }
 
-static void free_pointers_trace(struct rcu_head *rcu)
+/* The same for an RCU Tasks Trace grace period. */
+
+static void after_trace(struct rcu_head *rcu, rcu_callback_t now)
 {
 	if (rcu_trace_implies_rcu_gp())
-		free_pointers_rcu(rcu);
+		now(rcu);
 	else
-		call_rcu(rcu, free_pointers_rcu);
+		call_rcu(rcu, now);
+}
+
+static void kmalloc_after_trace(struct rcu_head *rcu)
+{
+	after_trace(rcu, kmalloc_now);
+}
+
+static void bpf_ma_after_trace(struct rcu_head *rcu)
+{
+	after_trace(rcu, bpf_ma_now);
+}
+
+static void pointers_after_trace(struct rcu_head *rcu)
+{
+	after_trace(rcu, pointers_now);
+}
+
+/* Grace periods to be started when no lock of RCU's can be held. */
+struct postponed {
+	struct llist_head heads;
+	struct irq_work work;
+};
+
+static void start_postponed(struct irq_work *work)
+{
+	struct postponed *postponed = container_of(work, struct postponed, work);
+	struct llist_node *node, *next;
+	struct rcu_head *rcu;
+
+	/* Pairs with llist_add() in call_trace(). */
+	llist_for_each_safe(node, next, llist_del_all(&postponed->heads)) {
+		rcu = (struct rcu_head *)node;
+		call_rcu_tasks_trace(rcu, rcu->func);
+	}
+}
+
+static DEFINE_PER_CPU(struct postponed, postponed) = {
+	/* At the next tick: a program on interrupts must not keep them coming. */
+	.work = IRQ_WORK_INIT_LAZY(start_postponed),
+};
+
+/* Call @func after a grace period of RCU and RCU Tasks Trace. */
+static void call_trace(struct rcu_head *rcu, rcu_callback_t func)
+{
+	struct postponed *here;
+
+	if (likely(!is_delicate())) {
+		call_rcu_tasks_trace(rcu, func);
+		return;
+	}
+	/* Until it is given to RCU, the head's link is ours. */
+	rcu->func = func;
+	here = this_cpu_ptr(&postponed);
+	if (llist_add((struct llist_node *)&rcu->next, &here->heads))
+		irq_work_queue(&here->work);
+}
+
+/* Wait until nothing that call_trace() was given is postponed. */
+static void sync_postponed(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		irq_work_sync(per_cpu_ptr(&postponed.work, cpu));
+}
+
+/* Free a storage or an index, whichever begins with @rcu. */
+static void free_later(struct rcu_head *rcu, bool from_bpf_ma)
+{
+	call_trace(rcu, from_bpf_ma ? bpf_ma_after_trace : kmalloc_after_trace);
 }
 
 /*
- * Free a storage or an index, both of which begin with their rcu_head, when
- * no reader can see it any more.
+ * The same when the owner is being destroyed.  Only a sleepable program can
+ * still be on a value then, outside of any RCU read section.
  */
-static void free_block(struct rcu_head *rcu)
+static void free_dead(struct rcu_head *rcu, bool from_bpf_ma)
 {
-	if (rcu)
-		call_rcu_tasks_trace(rcu, free_block_trace);
+	if (READ_ONCE(sleepable_users) || is_delicate())
+		free_later(rcu, from_bpf_ma);
+	else if (from_bpf_ma)
+		call_rcu(rcu, bpf_ma_now);
+	else
+		kvfree_call_rcu(rcu, rcu);
 }
 
 static void free_elem(struct bpf_local_storage_elem *elem)
@@ -324,33 +442,30 @@ static void free_elem(struct bpf_local_storage_elem *elem)
 	if (!elem)
 		return;
 	if (has_pointers(elem->map))
-		call_rcu_tasks_trace(&elem->rcu, free_pointers_trace);
+		call_trace(&elem->rcu, pointers_after_trace);
 	else
-		free_block(&elem->rcu);
-}
-
-/*
- * The same when the owner is being destroyed.  Only a sleepable program can
- * still be on a value then, outside of any RCU read section.
- */
-static void free_dead_block(struct rcu_head *rcu)
-{
-	if (!rcu)
-		return;
-	if (READ_ONCE(sleepable_users))
-		free_block(rcu);
-	else
-		kvfree_call_rcu(rcu, rcu);
+		free_later(&elem->rcu, elem->home & FROM_BPF_MA);
 }
 
 static void free_dead_elem(struct bpf_local_storage_elem *elem)
 {
-	if (READ_ONCE(sleepable_users))
+	if (!has_pointers(elem->map))
+		free_dead(&elem->rcu, elem->home & FROM_BPF_MA);
+	else if (READ_ONCE(sleepable_users) || is_delicate())
 		free_elem(elem);
-	else if (has_pointers(elem->map))
-		call_rcu(&elem->rcu, free_pointers_rcu);
 	else
-		free_dead_block(&elem->rcu);
+		call_rcu(&elem->rcu, pointers_now);
+}
+
+static void free_index(struct bpf_local_storage_index *index)
+{
+	if (index)
+		free_later(&index->rcu, index->from_bpf_ma);
+}
+
+static void free_storage(struct bpf_local_storage *storage)
+{
+	free_later(&storage->first.rcu, storage->first.home & FROM_BPF_MA);
 }
 
 /* Changes; all under storage->lock */
@@ -417,14 +532,28 @@ index_replace(struct bpf_local_storage *storage,
 	return old;
 }
 
+static void uncharge(const struct bpf_local_storage_kind *kind, void *owner,
+		     u32 size)
+{
+	if (kind->uncharge)
+		kind->uncharge(owner, size);
+}
+
+/* Link an element, behind the one that it is to replace if there is one. */
 static void link_elem(struct bpf_local_storage_bucket *bucket,
-		      struct bpf_local_storage_elem *elem)
+		      struct bpf_local_storage_elem *elem,
+		      struct bpf_local_storage_elem *old)
 {
 	lockdep_assert_held(&bucket->lock);
-	hlist_add_head(&elem->map_node, &bucket->elems);
+	/* In the same place, a walk over the map that pauses does not miss it. */
+	if (old)
+		hlist_add_behind(&elem->map_node, &old->map_node);
+	else
+		hlist_add_head(&elem->map_node, &bucket->elems);
 	bucket->count++;
 	WRITE_ONCE(elem->map->used, true);
-	value_set(elem->storage, elem->map, bpf_local_storage_value(elem));
+	value_set(storage_of_elem(elem), elem->map,
+		  bpf_local_storage_value(elem));
 }
 
 /*
@@ -435,25 +564,29 @@ static struct bpf_local_storage_elem *
 unlink_elem(struct bpf_local_storage_bucket *bucket,
 	    struct bpf_local_storage_elem *elem)
 {
-	struct bpf_local_storage *storage = elem->storage;
+	struct bpf_local_storage *storage = storage_of_elem(elem);
 
 	lockdep_assert_held(&bucket->lock);
 	hlist_del(&elem->map_node);
 	bucket->count--;
 	if (elem == &storage->first)
 		return NULL;
-	elem->map->kind->uncharge(storage->owner, elem_bytes(elem->map));
+	uncharge(elem->map->kind, storage->owner, elem_bytes(elem->map));
 	return elem;
 }
 
-/* Take the storage off its owner; the caller frees it and its index. */
+/*
+ * Put @next, which is NULL or &gone, in place of an owner's storage; the caller
+ * frees that and its index.
+ */
 static void detach(struct bpf_local_storage *storage,
-		   const struct bpf_local_storage_kind *kind)
+		   const struct bpf_local_storage_kind *kind,
+		   struct bpf_local_storage *next)
 {
 	struct bpf_local_storage_index *index = index_locked(storage);
 	void *owner = storage->owner;
 
-	kind->uncharge(owner, storage_bytes(storage) +
+	uncharge(kind, owner, storage_bytes(storage) +
 			      (index ? index_bytes(index) : 0));
 	WRITE_ONCE(storage->owner, NULL);
 	/*
@@ -461,7 +594,7 @@ static void detach(struct bpf_local_storage *storage,
 	 * bpf_local_storage_destroy(): who sees NULL may free it.
 	 */
 	smp_store_release((__force struct bpf_local_storage **)
-			  kind->storage_ptr(owner), NULL);
+			  kind->storage_ptr(owner), next);
 }
 
 static bool is_empty(struct bpf_local_storage *storage)
@@ -473,30 +606,73 @@ static bool is_empty(struct bpf_local_storage *storage)
 
 /* Making things; no lock held */
 
+struct budget {
+	unsigned long jiffy;
+	u32 blocks;
+};
+
+static DEFINE_PER_CPU(struct budget, hardirq_budget);
+
+/*
+ * BPF's allocator is refilled from an irq_work.  A program on what that calls,
+ * such as kmalloc(), must not take as much as is being added, or it never ends.
+ */
+static bool within_budget(void)
+{
+	struct budget *budget = this_cpu_ptr(&hardirq_budget);
+
+	if (!in_hardirq())
+		return true;
+	/* An NMI in between only makes the budget somewhat larger. */
+	if (budget->jiffy != jiffies) {
+		budget->jiffy = jiffies;
+		budget->blocks = HARDIRQ_BLOCKS;
+	}
+	if (!budget->blocks)
+		return false;
+	budget->blocks--;
+	return true;
+}
+
+static void *bpf_ma_zalloc(u32 bytes)
+{
+	void *block;
+
+	if (!bpf_global_ma_set || !within_budget())
+		return NULL;
+	block = bpf_mem_alloc(&bpf_global_ma, bytes);
+	if (block)
+		memset(block, 0, bytes);
+	return block;
+}
+
+/* Zeroed; sets *from_bpf_ma, which freeing has to know. */
 static void *charged_alloc(void *owner, struct bpf_local_storage_map *smap,
-			   u32 bytes, gfp_t gfp)
+			   u32 bytes, gfp_t gfp, bool *from_bpf_ma)
 {
 	void *block;
 	int err;
 
-	err = smap->kind->charge(owner, bytes);
+	err = smap->kind->charge ? smap->kind->charge(owner, bytes) : 0;
 	if (err)
 		return ERR_PTR(err);
-	block = bpf_map_kzalloc(&smap->map, bytes, gfp | __GFP_NOWARN);
+	*from_bpf_ma = is_delicate();
+	if (*from_bpf_ma)
+		block = bpf_ma_zalloc(bytes);
+	else
+		block = bpf_map_kzalloc(&smap->map, bytes, gfp | __GFP_NOWARN);
 	if (block)
 		return block;
-	smap->kind->uncharge(owner, bytes);
+	uncharge(smap->kind, owner, bytes);
 	return ERR_PTR(-ENOMEM);
 }
 
 /* Undo charged_alloc() of something that was never published. */
 static void charged_free(void *owner, struct bpf_local_storage_map *smap,
-			 void *block, u32 bytes)
+			 void *block, u32 bytes, bool from_bpf_ma)
 {
-	if (!block)
-		return;
-	smap->kind->uncharge(owner, bytes);
-	kfree(block);
+	uncharge(smap->kind, owner, bytes);
+	free_block(block, from_bpf_ma);
 }
 
 static struct bpf_local_storage *storage_new(void *owner,
@@ -505,6 +681,7 @@ static struct bpf_local_storage *storage_new(void *owner,
 {
 	struct bpf_local_storage *storage;
 	u32 nr_slots, bytes;
+	bool from_bpf_ma;
 
 	/* Pairs with nothing: a stale value only makes the index do more. */
 	nr_slots = clamp_t(u32, READ_ONCE(smap->kind->slots->top),
@@ -514,17 +691,16 @@ static struct bpf_local_storage *storage_new(void *owner,
 	if (fits_inside(smap))
 		bytes += value_bytes(smap);
 
-	storage = charged_alloc(owner, smap, bytes, gfp);
+	storage = charged_alloc(owner, smap, bytes, gfp, &from_bpf_ma);
 	if (IS_ERR(storage))
 		return storage;
+	storage->first.home = from_bpf_ma ? FROM_BPF_MA : 0;
 	raw_spin_lock_init(&storage->lock);
 	storage->owner = owner;
 	storage->size = bytes / 8;
 	storage->nr_slots = nr_slots;
-	if (fits_inside(smap)) {
+	if (fits_inside(smap))
 		storage->first.map = smap;
-		storage->first.storage = storage;
-	}
 	return storage;
 }
 
@@ -532,14 +708,16 @@ static struct bpf_local_storage_index *
 index_new(void *owner, struct bpf_local_storage_map *smap, u32 keys, gfp_t gfp)
 {
 	struct bpf_local_storage_index *index;
+	bool from_bpf_ma;
 	u32 cells;
 
 	/* At most half full, so that it lasts until the keys doubled or so. */
 	cells = max_t(u32, roundup_pow_of_two(keys * 2), INDEX_MIN_CELLS);
 	index = charged_alloc(owner, smap, struct_size(index, cells, cells),
-			      gfp);
+			      gfp, &from_bpf_ma);
 	if (IS_ERR(index))
 		return index;
+	index->from_bpf_ma = from_bpf_ma;
 	index->shift = 32 - ilog2(cells);
 	index->mask = cells - 1;
 	return index;
@@ -586,13 +764,26 @@ static void fill_value(struct change *ch, void *value)
 
 static int new_elem(struct change *ch)
 {
+	bool from_bpf_ma;
+
 	ch->elem = charged_alloc(ch->owner, ch->smap, elem_bytes(ch->smap),
-				 ch->gfp);
+				 ch->gfp, &from_bpf_ma);
 	if (IS_ERR(ch->elem))
 		return PTR_ERR(no_free_ptr(ch->elem));
 	ch->elem->map = ch->smap;
+	ch->elem->home = from_bpf_ma ? FROM_BPF_MA : 0;
 	fill_value(ch, ch->elem + 1);
 	return 0;
+}
+
+/* Forget an element that the change made and does not need. */
+static void drop_elem(struct change *ch)
+{
+	struct bpf_local_storage_elem *elem = no_free_ptr(ch->elem);
+
+	if (elem)
+		charged_free(ch->owner, ch->smap, elem, elem_bytes(ch->smap),
+			     elem->home & FROM_BPF_MA);
 }
 
 static int new_index(struct change *ch, u32 keys)
@@ -603,15 +794,22 @@ static int new_index(struct change *ch, u32 keys)
 	return 0;
 }
 
+static void drop_index(struct change *ch)
+{
+	struct bpf_local_storage_index *index = no_free_ptr(ch->index);
+
+	if (index)
+		charged_free(ch->owner, ch->smap, index, index_bytes(index),
+			     index->from_bpf_ma);
+}
+
 /* Free what the change replaced, and what it made and did not use. */
 static void change_end(struct change *ch)
 {
 	free_elem(ch->old_elem);
-	free_block(ch->old_index ? &ch->old_index->rcu : NULL);
-	charged_free(ch->owner, ch->smap, ch->elem, elem_bytes(ch->smap));
-	if (ch->index)
-		charged_free(ch->owner, ch->smap, ch->index,
-			     index_bytes(ch->index));
+	free_index(ch->old_index);
+	drop_elem(ch);
+	drop_index(ch);
 }
 
 /* Whether @mode allows the change, given what is there. */
@@ -642,8 +840,8 @@ static u32 ensure_cell(struct change *ch, struct bpf_local_storage *storage)
 		return live + 1;
 	ch->old_index = index_replace(storage, no_free_ptr(ch->index));
 	if (ch->old_index)
-		ch->smap->kind->uncharge(storage->owner,
-					 index_bytes(ch->old_index));
+		uncharge(ch->smap->kind, storage->owner,
+			 index_bytes(ch->old_index));
 	return 0;
 }
 
@@ -652,18 +850,19 @@ static void put_elem(struct change *ch, struct bpf_local_storage *storage,
 		     struct bpf_local_storage_bucket *bucket)
 {
 	struct bpf_local_storage_elem *elem = no_free_ptr(ch->elem);
+	struct bpf_local_storage_elem *old;
 
-	if (ch->found)
-		ch->old_elem = unlink_elem(bucket,
-					   elem_of(storage, ch->found));
-	elem->storage = storage;
-	link_elem(bucket, elem);
+	old = ch->found ? elem_of(storage, ch->found) : NULL;
+	elem->home = (unsigned long)storage | (elem->home & FROM_BPF_MA);
+	link_elem(bucket, elem, old);
+	if (old)
+		ch->old_elem = unlink_elem(bucket, old);
 	ch->found = bpf_local_storage_value(elem);
 }
 
 /*
- * Apply the change to the owner's storage.  -EAGAIN: the owner let go of this
- * storage.  -ENOSPC: *keys says how large an index it takes.
+ * Apply the change to the owner's storage.  -ESTALE: it is not the owner's any
+ * more, or never was.  -ENOSPC: *keys says how large an index it takes.
  */
 static int change_storage(struct change *ch, struct bpf_local_storage *storage,
 			  u32 *keys)
@@ -676,7 +875,7 @@ static int change_storage(struct change *ch, struct bpf_local_storage *storage,
 	/* Pairs with everyone else who changes what this owner keeps. */
 	if (!section_lock(&sec, &storage->lock))
 		goto exit;
-	err = -EAGAIN;
+	err = -ESTALE;
 	if (storage->owner != ch->owner)
 		goto unlock;
 	ch->found = bpf_local_storage_lookup(storage, ch->smap);
@@ -748,8 +947,7 @@ static int first_change(struct change *ch)
 	if (ch->smap->slot >= storage->nr_slots && !ch->index)
 		err = new_index(ch, 1);
 	if (!err && storage->first.map) {
-		charged_free(ch->owner, ch->smap, ch->elem,
-			     elem_bytes(ch->smap));
+		drop_elem(ch);
 		ch->elem = &storage->first;
 		fill_value(ch, first_value(storage));
 	} else if (!err && !ch->elem) {
@@ -762,7 +960,8 @@ static int first_change(struct change *ch)
 
 	if (ch->elem == &storage->first)
 		ch->elem = NULL;
-	charged_free(ch->owner, ch->smap, storage, storage_bytes(storage));
+	charged_free(ch->owner, ch->smap, storage, storage_bytes(storage),
+		     storage->first.home & FROM_BPF_MA);
 	return err;
 }
 
@@ -778,9 +977,7 @@ static int further_change(struct change *ch, struct bpf_local_storage *storage)
 	if (err != -ENOSPC)
 		return err;
 
-	if (ch->index)
-		charged_free(ch->owner, ch->smap, ch->index,
-			     index_bytes(ch->index));
+	drop_index(ch);
 	return new_index(ch, keys) ?: -EAGAIN;
 }
 
@@ -792,17 +989,32 @@ storage_of(void *owner, const struct bpf_local_storage_kind *kind)
 				     bpf_rcu_lock_held());
 }
 
-static int change(struct change *ch)
+/* One attempt; -EAGAIN: what the owner keeps is not what it was. */
+static int try_change(struct change *ch)
 {
 	struct bpf_local_storage *storage;
 	int err;
 
+	storage = storage_of(ch->owner, ch->smap->kind);
+	if (storage == &gone)
+		return -ENOENT;
+	if (!storage)
+		return check_mode(ch->mode, NULL) ?: first_change(ch);
+	err = further_change(ch, storage);
+	if (err != -ESTALE)
+		return err;
+	/* An object that is being copied from another has the other's pointer. */
+	if (storage == storage_of(ch->owner, ch->smap->kind))
+		return -ENOENT;
+	return -EAGAIN;
+}
+
+static int change(struct change *ch)
+{
+	int err;
+
 	do {
-		storage = storage_of(ch->owner, ch->smap->kind);
-		if (storage)
-			err = further_change(ch, storage);
-		else
-			err = check_mode(ch->mode, NULL) ?: first_change(ch);
+		err = try_change(ch);
 	} while (err == -EAGAIN);
 	change_end(ch);
 	return err;
@@ -833,6 +1045,33 @@ void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
 	if (err && err != -EEXIST)
 		return ERR_PTR(err);
 	return ch.found;
+}
+
+/**
+ * bpf_local_storage_get - an owner's value, made if it is missing
+ * @owner: the owner; its memory is not freed during the call
+ * @map: the map
+ * @value: the initial value, or NULL for zeroes
+ * @flags: BPF_LOCAL_STORAGE_GET_F_CREATE or 0
+ * @gfp: GFP_ATOMIC, or GFP_KERNEL where sleeping is allowed
+ *
+ * Context: As @gfp says, under rcu_read_lock() or rcu_read_lock_trace().
+ * Return: The value, or NULL.
+ */
+void *bpf_local_storage_get(void *owner, struct bpf_map *map, void *value,
+			    u64 flags, gfp_t gfp)
+{
+	struct bpf_local_storage_map *smap = to_local_storage_map(map);
+	struct bpf_local_storage *storage;
+	void *found = NULL;
+
+	storage = storage_of(owner, smap->kind);
+	if (storage)
+		found = bpf_local_storage_lookup(storage, smap);
+	if (found || flags != BPF_LOCAL_STORAGE_GET_F_CREATE)
+		return found;
+	found = bpf_local_storage_create(owner, smap, value, false, gfp);
+	return IS_ERR(found) ? NULL : found;
 }
 
 /**
@@ -923,7 +1162,7 @@ static int delete_from(struct bpf_local_storage *storage,
 	index = index_locked(storage);
 	empty = is_empty(storage);
 	if (empty)
-		detach(storage, smap->kind);
+		detach(storage, smap->kind, NULL);
 	err = 0;
 unlock:
 	raw_spin_unlock(&storage->lock);
@@ -931,8 +1170,8 @@ exit:
 	section_exit(&sec);
 	free_elem(gone);
 	if (empty) {
-		free_block(index ? &index->rcu : NULL);
-		free_block(&storage->first.rcu);
+		free_index(index);
+		free_storage(storage);
 	}
 	return err;
 }
@@ -978,65 +1217,87 @@ static void unlink_all(struct bpf_local_storage *storage,
 	}
 }
 
+/*
+ * Let go of everything in a storage and mark its owner as destroyed.  False if
+ * the owner has let go of the storage itself.
+ */
+static bool destroy_storage(struct bpf_local_storage *storage,
+			    const struct bpf_local_storage_kind *kind)
+{
+	struct bpf_local_storage_index *index;
+	struct bpf_local_storage_elem *elem;
+	HLIST_HEAD(dead);
+	struct hlist_node *next;
+	struct section sec;
+	bool ours;
+
+	section_enter(&sec);
+	/* Pairs with map free, which may be at work on this storage. */
+	raw_spin_lock(&storage->lock);
+	index = index_locked(storage);
+	ours = storage->owner;
+	if (ours) {
+		unlink_all(storage, &dead);
+		detach(storage, kind, &gone);
+	}
+	raw_spin_unlock(&storage->lock);
+	section_exit(&sec);
+	if (!ours)
+		return false;
+
+	hlist_for_each_entry_safe(elem, next, &dead, map_node)
+		free_dead_elem(elem);
+	if (index)
+		free_dead(&index->rcu, index->from_bpf_ma);
+	free_dead(&storage->first.rcu, storage->first.home & FROM_BPF_MA);
+	return true;
+}
+
 /**
  * bpf_local_storage_destroy - free all that a dying owner keeps
- * @owner: the owner, which no program can find any more
+ * @owner: the owner
  * @kind: its kind
  *
- * Waits for a map free that is removing an element of this owner right now,
- * so that nobody touches the owner once this returns.
+ * From now on nothing can be created for the owner.  Waits for a map free that
+ * is removing an element of this owner right now, so that nobody touches the
+ * owner's pointer once this returns, unless to see that it was destroyed.
  *
  * Context: Any but NMI; not from a program that interrupted this file.
  */
 void bpf_local_storage_destroy(void *owner,
 			       const struct bpf_local_storage_kind *kind)
 {
-	struct bpf_local_storage_index *index = NULL;
-	struct bpf_local_storage_elem *elem;
+	struct bpf_local_storage **ptr = (__force struct bpf_local_storage **)
+		kind->storage_ptr(owner);
 	struct bpf_local_storage *storage;
-	HLIST_HEAD(gone);
-	struct hlist_node *next;
-	struct section sec;
-	bool ours;
 
 	/* Pairs with synchronize_rcu() in map free, for elem->map. */
 	rcu_read_lock();
-	/* Pairs with the release in detach(), and with publish_storage(). */
-	storage = smp_load_acquire((__force struct bpf_local_storage **)
-				   kind->storage_ptr(owner));
-	if (!storage)
-		goto out;
-
-	section_enter(&sec);
-	/* Pairs with map free, which may be at work on this storage. */
-	raw_spin_lock(&storage->lock);
-	ours = storage->owner;
-	if (ours) {
-		index = index_locked(storage);
-		unlink_all(storage, &gone);
-		detach(storage, kind);
-	}
-	raw_spin_unlock(&storage->lock);
-	section_exit(&sec);
-
-	hlist_for_each_entry_safe(elem, next, &gone, map_node)
-		free_dead_elem(elem);
-	free_dead_block(index ? &index->rcu : NULL);
-	free_dead_block(ours ? &storage->first.rcu : NULL);
-out:
+	do {
+		/* Pairs with the release in detach(). */
+		storage = smp_load_acquire(ptr);
+		/* Pairs with the cmpxchg() in publish_storage(). */
+		if (!storage)
+			storage = cmpxchg(ptr, NULL, &gone);
+	} while (storage && storage != &gone &&
+		 !destroy_storage(storage, kind));
 	rcu_read_unlock();
 }
 
 /* Walks over a map */
 
+static bool is_cursor(const struct bpf_local_storage_elem *elem)
+{
+	return !elem->home;
+}
+
 /*
- * The first element of the iterator's bucket that is behind its cursor, is not
- * @done and whose owner could be had.  The cursor stays before it, or leaves
+ * The first element of the iterator's bucket that is behind its cursor, whose
+ * owner is not @done and could be had.  The cursor stays before it, or leaves
  * a bucket that has no such element.
  */
 static struct bpf_local_storage_elem *
-next_in_bucket(struct bpf_local_storage_map_iter *iter,
-	       const struct bpf_local_storage_elem *done)
+next_in_bucket(struct bpf_local_storage_map_iter *iter, const void *done)
 {
 	struct bpf_local_storage_bucket *bucket =
 		&iter->smap->buckets[iter->bucket];
@@ -1052,14 +1313,14 @@ next_in_bucket(struct bpf_local_storage_map_iter *iter,
 	while ((elem = hlist_entry_safe(cursor->next,
 					struct bpf_local_storage_elem,
 					map_node))) {
-		/* One without a storage is another walk's cursor. */
-		if (elem != done && elem->storage &&
-		    iter->get(elem->storage->owner))
+		if (!is_cursor(elem) &&
+		    storage_of_elem(elem)->owner != done &&
+		    iter->get(storage_of_elem(elem)->owner))
 			break;
 		hlist_del(cursor);
 		hlist_add_behind(cursor, &elem->map_node);
 	}
-	iter->owner = elem ? elem->storage->owner : NULL;
+	iter->owner = elem ? storage_of_elem(elem)->owner : NULL;
 	if (!elem)
 		hlist_del_init(cursor);
 	raw_spin_unlock(&bucket->lock);
@@ -1069,21 +1330,19 @@ next_in_bucket(struct bpf_local_storage_map_iter *iter,
 
 /**
  * bpf_local_storage_map_iter_next - the next element of a walk over a map
- * @iter: the walk
- * @done: the element that the walk is on and has dealt with, or NULL
- *
- * Without @done, this is the element that the walk is on already, or whichever
- * took its place.
+ * @iter: the walk; it has dealt with @iter->owner, which the caller puts after
+ *	this call
  *
  * Context: Between bpf_local_storage_map_iter_start() and _stop().
- * Return: An element, valid until then or its owner in @iter->owner is put, or
- *	NULL at the end.
+ * Return: An element, valid until then or its owner, now in @iter->owner, is
+ *	put; or NULL at the end.
  */
 struct bpf_local_storage_elem *
-bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter,
-				const struct bpf_local_storage_elem *done)
+bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter)
 {
 	struct bpf_local_storage_elem *elem;
+	/* The reference keeps the address from being another owner's. */
+	const void *done = iter->owner;
 
 	iter->owner = NULL;
 	for (; iter->bucket < BIT(iter->smap->bucket_bits); iter->bucket++) {
@@ -1098,8 +1357,8 @@ bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter,
  * bpf_local_storage_map_iter_start - begin a walk over a map, or resume it
  * @iter: the walk; of a new one only @iter->smap and @iter->get are set
  *
- * Elements that come or go during the walk may be seen or not; all others are
- * seen once, however long the walk pauses.
+ * Owners that get or lose their value during the walk may be seen or not; all
+ * others are seen once, however long the walk pauses.
  *
  * Context: Process; may sleep until bpf_local_storage_map_iter_stop().
  * Return: As bpf_local_storage_map_iter_next().
@@ -1113,7 +1372,7 @@ bpf_local_storage_map_iter_start(struct bpf_local_storage_map_iter *iter)
 	 * an owner that is destroyed may not wait for us: we hold a reference.
 	 */
 	rcu_read_lock_trace();
-	return bpf_local_storage_map_iter_next(iter, NULL);
+	return bpf_local_storage_map_iter_next(iter);
 }
 
 /**
@@ -1149,6 +1408,95 @@ void bpf_local_storage_map_iter_end(struct bpf_local_storage_map_iter *iter)
 	hlist_del_init(&iter->cursor.map_node);
 	raw_spin_unlock(&bucket->lock);
 	section_exit(&sec);
+}
+
+/* bpf(2): a file descriptor is the key */
+
+/**
+ * bpf_local_storage_fd_lookup - the value of the owner behind a descriptor
+ * @map: the map
+ * @key: a pointer to the descriptor
+ *
+ * Context: Process, under rcu_read_lock().
+ * Return: The value, NULL, or the error of the kind's get_fd().
+ */
+void *bpf_local_storage_fd_lookup(struct bpf_map *map, void *key)
+{
+	struct bpf_local_storage_map *smap = to_local_storage_map(map);
+	struct bpf_local_storage *storage;
+	void *owner, *ref, *value = NULL;
+
+	owner = smap->kind->get_fd(*(int *)key, &ref);
+	if (IS_ERR(owner))
+		return owner;
+	storage = storage_of(owner, smap->kind);
+	if (storage)
+		value = bpf_local_storage_lookup(storage, smap);
+	smap->kind->put_ref(ref);
+	return value;
+}
+
+/**
+ * bpf_local_storage_fd_update - set the value of the owner behind a descriptor
+ * @map: the map
+ * @key: a pointer to the descriptor
+ * @value: the value
+ * @flags: as for bpf_local_storage_update()
+ *
+ * Context: Process, under rcu_read_lock().
+ * Return: As bpf_local_storage_update(), or the error of the kind's get_fd().
+ */
+long bpf_local_storage_fd_update(struct bpf_map *map, void *key, void *value,
+				 u64 flags)
+{
+	struct bpf_local_storage_map *smap = to_local_storage_map(map);
+	void *owner, *ref;
+	long err;
+
+	owner = smap->kind->get_fd(*(int *)key, &ref);
+	if (IS_ERR(owner))
+		return PTR_ERR(owner);
+	err = bpf_local_storage_update(owner, smap, value, flags);
+	smap->kind->put_ref(ref);
+	return err;
+}
+
+/**
+ * bpf_local_storage_fd_delete - delete the value of the owner behind a
+ *	descriptor
+ * @map: the map
+ * @key: a pointer to the descriptor
+ *
+ * Context: Process, under rcu_read_lock().
+ * Return: As bpf_local_storage_delete(), or the error of the kind's get_fd().
+ */
+long bpf_local_storage_fd_delete(struct bpf_map *map, void *key)
+{
+	struct bpf_local_storage_map *smap = to_local_storage_map(map);
+	void *owner, *ref;
+	long err;
+
+	owner = smap->kind->get_fd(*(int *)key, &ref);
+	if (IS_ERR(owner))
+		return PTR_ERR(owner);
+	err = bpf_local_storage_delete(owner, smap);
+	smap->kind->put_ref(ref);
+	return err;
+}
+
+/**
+ * bpf_local_storage_no_next_key - owners cannot be walked by descriptor
+ * @map: the map
+ * @key: ignored
+ * @next_key: ignored
+ *
+ * Context: Any.
+ * Return: -ENOTSUPP.
+ */
+int bpf_local_storage_no_next_key(struct bpf_map *map, void *key,
+				  void *next_key)
+{
+	return -ENOTSUPP;
 }
 
 /* Slots */
@@ -1204,15 +1552,20 @@ static void slot_give_up(struct bpf_local_storage_slots *slots)
  * reloaded finds its old maps still on their way out.  Those that only
  * programs hold may stay for good, so each is waited for once.
  */
-static void slot_acquire(struct bpf_local_storage_map *smap)
+static int slot_acquire(struct bpf_local_storage_map *smap)
 {
 	struct bpf_local_storage_slots *slots = smap->kind->slots;
 
 	smap->slot = BPF_LOCAL_STORAGE_NO_SLOT;
-	if (!wait_event_interruptible_timeout(slot_released,
-					      slot_settle(slots, smap),
-					      SLOT_WAIT))
+	if (smap->map.map_flags & BPF_F_STORAGE_NO_SLOT)
+		return 0;
+	if (!wait_event_timeout(slot_released, slot_settle(slots, smap),
+				SLOT_WAIT))
 		slot_give_up(slots);
+	if (smap->slot == BPF_LOCAL_STORAGE_NO_SLOT &&
+	    smap->map.map_flags & BPF_F_STORAGE_SLOT)
+		return -ENOSPC;
+	return 0;
 }
 
 static void slot_release(struct bpf_local_storage_map *smap)
@@ -1243,7 +1596,8 @@ static void slot_release(struct bpf_local_storage_map *smap)
 int bpf_local_storage_map_alloc_check(union bpf_attr *attr)
 {
 	if (attr->map_flags & ~CREATE_FLAGS ||
-	    !(attr->map_flags & BPF_F_NO_PREALLOC))
+	    !(attr->map_flags & BPF_F_NO_PREALLOC) ||
+	    (attr->map_flags & SLOT_FLAGS) == SLOT_FLAGS)
 		return -EINVAL;
 	if (attr->max_entries || attr->key_size != sizeof(int) ||
 	    !attr->value_size)
@@ -1283,7 +1637,8 @@ int bpf_local_storage_map_check_btf(const struct bpf_map *map,
  * @kind: the kind of the map's owners
  *
  * Context: Process; sleeps.
- * Return: The map or -ENOMEM.
+ * Return: The map, -ENOMEM, or -ENOSPC if the map must have a slot and all are
+ *	taken.
  */
 struct bpf_map *
 bpf_local_storage_map_alloc(union bpf_attr *attr,
@@ -1291,6 +1646,7 @@ bpf_local_storage_map_alloc(union bpf_attr *attr,
 {
 	static atomic_t sequence;
 	struct bpf_local_storage_map *smap;
+	int err = -ENOMEM;
 	u32 i;
 
 	smap = bpf_map_area_alloc(sizeof(*smap), NUMA_NO_NODE);
@@ -1307,21 +1663,25 @@ bpf_local_storage_map_alloc(union bpf_attr *attr,
 
 	smap->buckets = bpf_map_area_alloc(sizeof(*smap->buckets) <<
 					   smap->bucket_bits, NUMA_NO_NODE);
-	if (!smap->buckets) {
-		bpf_map_area_free(smap);
-		return ERR_PTR(-ENOMEM);
-	}
+	if (!smap->buckets)
+		goto free;
 	for (i = 0; i < BIT(smap->bucket_bits); i++)
 		raw_spin_lock_init(&smap->buckets[i].lock);
-
-	slot_acquire(smap);
+	err = slot_acquire(smap);
+	if (err)
+		goto free;
 	return &smap->map;
+free:
+	bpf_map_area_free(smap->buckets);
+	bpf_map_area_free(smap);
+	return ERR_PTR(err);
 }
 
 /* The storage of some element in the bucket; under rcu_read_lock(). */
 static struct bpf_local_storage *
 some_storage(struct bpf_local_storage_bucket *bucket)
 {
+	struct bpf_local_storage *storage;
 	struct bpf_local_storage_elem *elem;
 	struct section sec;
 
@@ -1330,9 +1690,11 @@ some_storage(struct bpf_local_storage_bucket *bucket)
 	raw_spin_lock(&bucket->lock);
 	elem = hlist_entry_safe(bucket->elems.first,
 				struct bpf_local_storage_elem, map_node);
+	/* While the element is linked its home stays what it is. */
+	storage = elem ? storage_of_elem(elem) : NULL;
 	raw_spin_unlock(&bucket->lock);
 	section_exit(&sec);
-	return elem ? READ_ONCE(elem->storage) : NULL;
+	return storage;
 }
 
 /**
@@ -1366,7 +1728,8 @@ void bpf_local_storage_map_free(struct bpf_map *map)
 	/* Pairs with the readers of elem->map, destroy among them. */
 	synchronize_rcu();
 	if (has_pointers(smap)) {
-		/* Pairs with free_pointers_*(), which need the record. */
+		/* Pairs with pointers_now(), which needs the record. */
+		sync_postponed();
 		rcu_barrier_tasks_trace();
 		rcu_barrier();
 	}

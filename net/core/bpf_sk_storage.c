@@ -18,17 +18,14 @@
 #include <net/sock.h>
 #include <uapi/linux/sock_diag.h>
 
-static struct bpf_local_storage_slots sk_slots = {
-	.lock = __SPIN_LOCK_UNLOCKED(sk_slots.lock),
-};
+static DEFINE_BPF_LOCAL_STORAGE_SLOTS(sk_slots);
 
-/* The core calls these under its locks: a program on them could deadlock. */
 static notrace struct bpf_local_storage __rcu **sk_storage_ptr(void *owner)
 {
 	return &((struct sock *)owner)->sk_bpf_storage;
 }
 
-static notrace int sk_charge(void *owner, u32 size)
+static int sk_charge(void *owner, u32 size)
 {
 	struct sock *sk = owner;
 	int limit = READ_ONCE(sock_net(sk)->core.sysctl_optmem_max);
@@ -47,8 +44,29 @@ static notrace void sk_uncharge(void *owner, u32 size)
 	atomic_sub(size, &((struct sock *)owner)->sk_omem_alloc);
 }
 
+static void *sk_get_fd(int fd, void **ref)
+{
+	struct socket *sock;
+	int err;
+
+	sock = sockfd_lookup(fd, &err);
+	if (!sock)
+		return ERR_PTR(err);
+	*ref = sock;
+	return sock->sk;
+}
+
+static void sk_put_ref(void *ref)
+{
+	struct socket *sock = ref;
+
+	sockfd_put(sock);
+}
+
 static const struct bpf_local_storage_kind sk_kind = {
 	.storage_ptr = sk_storage_ptr,
+	.get_fd = sk_get_fd,
+	.put_ref = sk_put_ref,
 	.charge = sk_charge,
 	.uncharge = sk_uncharge,
 	.slots = &sk_slots,
@@ -74,7 +92,12 @@ static void *sk_lookup(struct sock *sk, struct bpf_map *map)
  */
 void bpf_sk_storage_free(struct sock *sk)
 {
-	bpf_local_storage_destroy(sk, &sk_kind);
+	/*
+	 * Nothing can come any more, see sk_create().  Pairs with the release
+	 * when map free takes the last value.
+	 */
+	if (smp_load_acquire((__force void **)&sk->sk_bpf_storage))
+		bpf_local_storage_destroy(sk, &sk_kind);
 }
 
 static int sk_clone_elem(struct bpf_local_storage_elem *elem,
@@ -129,71 +152,14 @@ out:
 	return err;
 }
 
-/* bpf(2): the key is a socket's file descriptor */
-
-static void *sk_fd_lookup(struct bpf_map *map, void *key)
-{
-	struct socket *sock;
-	void *value;
-	int err;
-
-	sock = sockfd_lookup(*(int *)key, &err);
-	if (!sock)
-		return ERR_PTR(err);
-	value = sk_lookup(sock->sk, map);
-	sockfd_put(sock);
-	return value;
-}
-
-static long sk_fd_update(struct bpf_map *map, void *key, void *value, u64 flags)
-{
-	struct socket *sock;
-	int err;
-
-	sock = sockfd_lookup(*(int *)key, &err);
-	if (!sock)
-		return err;
-	err = bpf_local_storage_update(sock->sk, to_local_storage_map(map),
-				       value, flags);
-	sockfd_put(sock);
-	return err;
-}
-
-static long sk_fd_delete(struct bpf_map *map, void *key)
-{
-	struct socket *sock;
-	int err;
-
-	sock = sockfd_lookup(*(int *)key, &err);
-	if (!sock)
-		return err;
-	err = bpf_local_storage_delete(sock->sk, to_local_storage_map(map));
-	sockfd_put(sock);
-	return err;
-}
-
-static int sk_no_next_key(struct bpf_map *map, void *key, void *next_key)
-{
-	return -ENOTSUPP;
-}
-
 static struct bpf_map *sk_map_alloc(union bpf_attr *attr)
 {
 	return bpf_local_storage_map_alloc(attr, &sk_kind);
 }
 
 const struct bpf_map_ops sk_storage_map_ops = {
-	.map_meta_equal = bpf_map_meta_equal,
-	.map_alloc_check = bpf_local_storage_map_alloc_check,
+	BPF_LOCAL_STORAGE_MAP_OPS,
 	.map_alloc = sk_map_alloc,
-	.map_free = bpf_local_storage_map_free,
-	.map_get_next_key = sk_no_next_key,
-	.map_lookup_elem = sk_fd_lookup,
-	.map_update_elem = sk_fd_update,
-	.map_delete_elem = sk_fd_delete,
-	.map_check_btf = bpf_local_storage_map_check_btf,
-	.map_mem_usage = bpf_local_storage_map_mem_usage,
-	.map_btf_id = &bpf_local_storage_map_btf_id[0],
 };
 
 /* INET_DIAG */
@@ -463,7 +429,7 @@ static void *sk_seq_next(struct seq_file *seq, void *elem, loff_t *pos)
 	struct sock *sk = iter->owner;
 
 	++*pos;
-	elem = bpf_local_storage_map_iter_next(iter, elem);
+	elem = bpf_local_storage_map_iter_next(iter);
 	sock_put(sk);
 	return elem;
 }
@@ -625,6 +591,9 @@ BPF_CALL_2(bpf_sk_storage_delete, struct bpf_map *, map, struct sock *, sk)
 	WARN_ON_ONCE(!bpf_rcu_lock_held());
 	if (!sk || !sk_fullsock(sk))
 		return -EINVAL;
+	/* What a socket on its way out has goes with it. */
+	if (!refcount_read(&sk->sk_refcnt))
+		return -ENOENT;
 	return bpf_local_storage_delete(sk, to_local_storage_map(map));
 }
 
@@ -678,6 +647,9 @@ BPF_CALL_5(bpf_sk_storage_get_tracing, struct bpf_map *, map, struct sock *, sk,
 {
 	if (in_hardirq() || in_nmi())
 		return (unsigned long)NULL;
+	/* Our sock_put() could be the last one, under somebody's raw lock. */
+	if (irqs_disabled() && flags == BPF_SK_STORAGE_GET_F_CREATE)
+		flags = 0;
 	return (unsigned long)____bpf_sk_storage_get(map, sk, value, flags, gfp);
 }
 
