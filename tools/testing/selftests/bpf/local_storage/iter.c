@@ -740,12 +740,9 @@ static void *churn_sockets(void *arg)
 	return NULL;
 }
 
-static int rounds(bool long_ones)
+static int races(bool long_ones)
 {
-	const char *limit = getenv("RACE_ROUNDS");
-	int n = limit ? atoi(limit) : 60;
-
-	return long_ones ? 1 + n / 6 : n;
+	return long_ones ? 1 + rounds() / 6 : rounds();
 }
 
 FIXTURE(coming_and_going) {
@@ -804,7 +801,7 @@ TEST_F(coming_and_going, others_stay)
 	pthread_t thread;
 
 	pthread_create(&thread, NULL, variant->body, &churn);
-	for (int i = 0; i < rounds(variant->between_reads); i++) {
+	for (int i = 0; i < races(variant->between_reads); i++) {
 		ITERATE(dump);
 		wrong += take(&self->set, self->fd, variant->size) < 0;
 		missing += seen_times(&self->set, 0);
