@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the tests of socket storage share. */
+/* What the tests of local storage share. */
 #ifndef _COMMON_H
 #define _COMMON_H
 
@@ -13,10 +13,14 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kselftest_harness.h"
@@ -36,6 +40,11 @@
 #define CGROUP		"/sys/fs/cgroup"
 #define OPTMEM_MAX	"/proc/sys/net/core/optmem_max"
 #define NO_MAP		(-1)
+
+static const __u32 storage_types[] = {
+	BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE,
+	BPF_MAP_TYPE_CGRP_STORAGE, BPF_MAP_TYPE_INODE_STORAGE,
+};
 
 /* What a map is created from; the fields that most tests leave alone. */
 struct spec {
@@ -95,16 +104,42 @@ static int create(const struct spec *spec)
 	return fd < 0 ? -errno : fd;
 }
 
-static int create_with(__u32 value_size, __u32 flags)
+static int create_kind(__u32 type, __u32 value_size, __u32 flags)
 {
 	struct btf *btf = types_for(value_size);
 	struct spec spec = spec_for(btf, value_size);
 	int fd;
 
+	spec.type = type;
 	spec.flags |= flags;
 	fd = create(&spec);
 	btf__free(btf);
 	return fd;
+}
+
+static int create_with(__u32 value_size, __u32 flags)
+{
+	return create_kind(BPF_MAP_TYPE_SK_STORAGE, value_size, flags);
+}
+
+/* Elements with values of 8 bytes; the errors are negative. */
+
+static int update(int map, int fd, __u64 value, __u64 flags)
+{
+	return bpf_map_update_elem(map, &fd, &value, flags);
+}
+
+static long long lookup(int map, int fd)
+{
+	long long value = 0;
+	int err = bpf_map_lookup_elem(map, &fd, &value);
+
+	return err ?: value;
+}
+
+static int delete(int map, int fd)
+{
+	return bpf_map_delete_elem(map, &fd);
 }
 
 static int tcp_socket(void)
@@ -146,21 +181,27 @@ static int write_file(const char *path, const char *text)
 	return err;
 }
 
-/* The number after name in /proc/self/fdinfo/fd, or -1. */
-static long long fdinfo_number(int fd, const char *name)
+/* The number after name in a file that has a name per line, or -1. */
+static long long number_in(const char *path, const char *name)
 {
-	char path[64], line[128];
+	FILE *file = fopen(path, "r");
 	long long number = -1;
-	FILE *file;
+	char line[128];
 
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	file = fopen(path, "r");
 	while (file && fgets(line, sizeof(line), file))
 		if (!strncmp(line, name, strlen(name)))
-			sscanf(line + strlen(name), ":%lli", &number);
+			sscanf(line + strlen(name), "%*[: ]%lli", &number);
 	if (file)
 		fclose(file);
 	return number;
+}
+
+static long long fdinfo_number(int fd, const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	return number_in(path, name);
 }
 
 /* Whether the kernel is one whose local storage is not ours. */
@@ -176,6 +217,132 @@ static int root_cgroup(void)
 	return open(CGROUP, O_RDONLY | O_DIRECTORY);
 }
 
+/* Run a program that needs no input; its return value, or an errno. */
+static int run_program(struct bpf_program *prog)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts);
+
+	return bpf_prog_test_run_opts(bpf_program__fd(prog), &opts) ?:
+	       opts.retval;
+}
+
+/* The text that a command prints, and its exit status. */
+static int output_of(const char *command, char *text, size_t size)
+{
+	FILE *pipe = popen(command, "r");
+	size_t got = fread(text, 1, size - 1, pipe);
+
+	text[got] = 0;
+	return pclose(pipe);
+}
+
+/* What values live with, and what names it to the kernel. */
+struct storage_owner {
+	int fd;
+	pid_t pid;		/* of a task */
+	char path[64];		/* of a cgroup */
+};
+
+#define NO_OWNER ((struct storage_owner){ .fd = -1 })
+
+/* A task that does nothing until it is killed. */
+static struct storage_owner new_task(void)
+{
+	struct storage_owner owner = { .pid = fork() };
+
+	if (!owner.pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		/* It is not to keep maps. */
+		close_range(3, ~0U, 0);
+		for (;;)
+			pause();
+	}
+	owner.fd = pidfd_open(owner.pid, 0);
+	return owner;
+}
+
+static struct storage_owner new_cgroup_in(const char *parent)
+{
+	static int number;
+	struct storage_owner owner = {};
+
+	snprintf(owner.path, sizeof(owner.path), "%s/test-%d-%d", parent,
+		 getpid(), number++);
+	owner.fd = -1;
+	if (!mkdir(owner.path, 0700))
+		owner.fd = open(owner.path, O_RDONLY | O_DIRECTORY);
+	return owner;
+}
+
+static struct storage_owner new_cgroup(void)
+{
+	return new_cgroup_in(CGROUP);
+}
+
+/* Move this process to a cgroup: "" is the root. */
+static int enter_cgroup(const char *path)
+{
+	char procs[80], pid[16];
+
+	snprintf(procs, sizeof(procs), "%s/cgroup.procs",
+		 path[0] ? path : CGROUP);
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	return write_file(procs, pid);
+}
+
+static struct storage_owner new_owner(__u32 map_type)
+{
+	switch (map_type) {
+	case BPF_MAP_TYPE_TASK_STORAGE:
+		return new_task();
+	case BPF_MAP_TYPE_CGRP_STORAGE:
+		return new_cgroup();
+	case BPF_MAP_TYPE_INODE_STORAGE:
+		return (struct storage_owner){
+			.fd = open("/tmp", O_TMPFILE | O_RDWR, 0600),
+		};
+	default:
+		return (struct storage_owner){ .fd = tcp_socket() };
+	}
+}
+
+static __u64 inode_number(int fd)
+{
+	struct stat stat = {};
+
+	fstat(fd, &stat);
+	return stat.st_ino;
+}
+
+static void end_owner(struct storage_owner *owner)
+{
+	close(owner->fd);
+	if (owner->pid > 0) {
+		kill(owner->pid, SIGKILL);
+		waitpid(owner->pid, NULL, 0);
+	}
+	if (owner->path[0])
+		rmdir(owner->path);
+}
+
+/* Let the tests of a fixture run for each kind of local storage. */
+#define EVERY_KIND_BUT_SOCKETS(fixture)					\
+	FIXTURE_VARIANT(fixture) { __u32 type; };			\
+	FIXTURE_VARIANT_ADD(fixture, task) {				\
+		.type = BPF_MAP_TYPE_TASK_STORAGE,			\
+	};								\
+	FIXTURE_VARIANT_ADD(fixture, cgroup) {				\
+		.type = BPF_MAP_TYPE_CGRP_STORAGE,			\
+	};								\
+	FIXTURE_VARIANT_ADD(fixture, inode) {				\
+		.type = BPF_MAP_TYPE_INODE_STORAGE,			\
+	}
+#define EVERY_KIND(fixture)						\
+	EVERY_KIND_BUT_SOCKETS(fixture);				\
+	FIXTURE_VARIANT_ADD(fixture, socket) {				\
+		.type = BPF_MAP_TYPE_SK_STORAGE,			\
+	}
+
 /* How often a race repeats: less where everything is slower. */
 static int rounds(void)
 {
@@ -188,6 +355,13 @@ static int rounds(void)
 	while (!(what) && __tries++ < 3000)				\
 		usleep(10000);						\
 	__tries <= 3000;						\
+})
+
+/* An allocator that is refilled in the background may run dry. */
+#define PATIENTLY(what) ({						\
+	int __err = 0;							\
+	EVENTUALLY((__err = (what)) != -ENOMEM);			\
+	__err;								\
 })
 
 #endif /* _COMMON_H */

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Creating socket storage maps, and what one can do to the map itself. */
+/* Creating local storage maps, and what one can do to the map itself. */
 #include "common.h"
 #include "sockopt.skel.h"
-#include <sys/wait.h>
 
 FIXTURE(map_create) {
 	struct btf *btf;
 	struct spec spec;
 };
 
+EVERY_KIND(map_create);
+
 FIXTURE_SETUP(map_create)
 {
 	self->btf = types_for(8);
 	self->spec = spec_for(self->btf, 8);
+	self->spec.type = variant->type;
 	ASSERT_GE(self->spec.btf_fd, 0);
 }
 
@@ -96,6 +98,7 @@ TEST_F(map_create, key_type_is_int)
 	btf__add_field(btf, "b", s, 16, 0);
 	btf__add_array(btf, 1, 2, 8);
 	spec = spec_for(btf, 8);
+	spec.type = variant->type;
 	spec.key_type = 3;
 	EXPECT_EQ(create(&spec), -EINVAL);
 	spec.key_type = 1;
@@ -115,29 +118,32 @@ TEST_F(map_create, value_has_a_size)
 TEST_F(map_create, value_size_limit)
 {
 	/* With its header an element has to fit in 64 KiB less one. */
-	EXPECT_GE(create_with(65535 - 128, 0), 0);
-	EXPECT_EQ(create_with(65535 - 127, 0), -E2BIG);
-	EXPECT_EQ(create_with(1 << 20, 0), -E2BIG);
+	EXPECT_GE(create_kind(variant->type, 65535 - 128, 0), 0);
+	EXPECT_EQ(create_kind(variant->type, 65535 - 127, 0), -E2BIG);
+	EXPECT_EQ(create_kind(variant->type, 1 << 20, 0), -E2BIG);
 }
 
 TEST_F(map_create, odd_value_sizes)
 {
-	int sizes[] = { 1, 2, 3, 7, 9, 63, 64, 65, 4095, 4096, 4097, 40001 };
+	int sizes[] = { 1, 2, 3, 7, 9, 63, 64, 65, 256, 257, 4095, 4096, 4097,
+			40001, 65535 - 128 };
+	/* The kernel writes in units of 8 bytes. */
+	static char in[65536], out[65536];
 
 	for (int i = 0; i < ARRAY_SIZE(sizes); i++) {
-		int sk = tcp_socket(), fd = create_with(sizes[i], 0);
-		char in[40001], out[40001 + 8];
+		struct storage_owner owner = new_owner(variant->type);
+		int fd = create_kind(variant->type, sizes[i], 0);
 
 		ASSERT_GE(fd, 0);
 		memset(in, 'a' + i, sizeof(in));
 		memset(out, 0, sizeof(out));
-		ASSERT_EQ(bpf_map_update_elem(fd, &sk, in, 0), 0)
+		ASSERT_EQ(bpf_map_update_elem(fd, &owner.fd, in, 0), 0)
 			TH_LOG("size %d", sizes[i]);
-		ASSERT_EQ(bpf_map_lookup_elem(fd, &sk, out), 0);
+		ASSERT_EQ(bpf_map_lookup_elem(fd, &owner.fd, out), 0);
 		EXPECT_EQ(memcmp(in, out, sizes[i]), 0);
 		EXPECT_EQ(out[sizes[i]], 0);
 		close(fd);
-		close(sk);
+		end_owner(&owner);
 	}
 }
 
@@ -190,9 +196,66 @@ TEST_F(map_create, special_fields)
 		btf__add_struct(btf, "value", cases[i].size + 16);
 		btf__add_field(btf, "field", field, 0, 0);
 		spec = spec_for(btf, cases[i].size + 16);
+		spec.type = variant->type;
 		fd = create(&spec);
 		EXPECT_EQ(fd < 0 ? fd : 0, cases[i].expected)
 			TH_LOG("%s", cases[i].type);
+		btf__free(btf);
+	}
+}
+
+/* Types: int, ..., value; of a lock, a root and what it is a root of. */
+static struct btf *types_with_root(const char *root, const char *node, int size)
+{
+	struct btf *btf = btf__new_empty();
+	int word, long_word, lock, head, link, item, value;
+
+	btf__add_int(btf, "int", 4, BTF_INT_SIGNED);
+	word = btf__add_int(btf, "unsigned int", 4, 0);
+	long_word = btf__add_int(btf, "unsigned long long", 8, 0);
+	lock = btf__add_struct(btf, "bpf_spin_lock", 4);
+	btf__add_field(btf, "val", word, 0, 0);
+	head = btf__add_struct(btf, root, 16);
+	btf__add_field(btf, "a", long_word, 0, 0);
+	btf__add_field(btf, "b", long_word, 64, 0);
+	link = btf__add_struct(btf, node, size);
+	btf__add_field(btf, "a", long_word, 0, 0);
+	item = btf__add_struct(btf, "item", size);
+	btf__add_field(btf, "node", link, 0, 0);
+	value = item + 2;
+	btf__add_decl_tag(btf, "contains:item:node", value, 1);
+	btf__add_struct(btf, "value", 24);
+	btf__add_field(btf, "lock", lock, 0, 0);
+	btf__add_field(btf, "root", head, 64, 0);
+	return btf;
+}
+
+TEST_F(map_create, no_lists_and_no_trees)
+{
+	struct {
+		const char *root, *node;
+		int size;
+	} cases[] = {
+		{ "bpf_list_head", "bpf_list_node", 24 },
+		{ "bpf_rb_root", "bpf_rb_node", 32 },
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct btf *btf = types_with_root(cases[i].root, cases[i].node,
+						  cases[i].size);
+		struct spec spec = spec_for(btf, 24);
+		int array;
+
+		spec.type = variant->type;
+		EXPECT_EQ(create(&spec), -EOPNOTSUPP)
+			TH_LOG("%s", cases[i].root);
+		/* There is nothing wrong with the types. */
+		spec.type = BPF_MAP_TYPE_ARRAY;
+		spec.max_entries = 1;
+		spec.flags = 0;
+		array = create(&spec);
+		EXPECT_GE(array, 0) TH_LOG("%s", cases[i].root);
+		close(array);
 		btf__free(btf);
 	}
 }
@@ -330,16 +393,6 @@ TEST_F(map_use, inner_map_outlives_its_outer_entry)
 	EXPECT_TRUE(EVENTUALLY(optmem(self->sk) == 0));
 	bpf_link__destroy(link);
 	close(cgroup);
-}
-
-/* The text that a command prints, and its exit status. */
-static int output_of(const char *command, char *text, size_t size)
-{
-	FILE *pipe = popen(command, "r");
-	size_t got = fread(text, 1, size - 1, pipe);
-
-	text[got] = 0;
-	return pclose(pipe);
 }
 
 TEST_F(map_use, bpftool_shows_it)

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Many maps: with a slot of their own, without one, and changing places. */
+/*
+ * Many maps: with a slot of their own, without one, and changing places; and
+ * maps that ask for a slot, or for none.
+ */
 #include "common.h"
 #include "sockopt.skel.h"
 
@@ -180,6 +183,194 @@ TEST_F(slots, updates_among_many)
 	for (int i = 0; i < 50; i++)
 		ASSERT_EQ(bpf_map_delete_elem(self->maps[i], &self->sk), 0);
 	EXPECT_EQ(optmem(self->sk), 0);
+}
+
+/* Flags that ask for a slot or against one; each kind has 16 of its own. */
+
+#define SLOTS			16
+#define BPF_F_STORAGE_SLOT	0x40000000U
+#define BPF_F_STORAGE_NO_SLOT	0x80000000U
+
+FIXTURE(flag) {
+	int maps[SLOTS], others[20];
+	bool stock;
+};
+
+EVERY_KIND(flag);
+
+FIXTURE_SETUP(flag)
+{
+	const char *flavour = getenv("FLAVOUR");
+
+	ASSERT_NE(flavour, NULL) TH_LOG("set FLAVOUR to the kernel's");
+	self->stock = !strcmp(flavour, "stock");
+	for (int i = 0; i < ARRAY_SIZE(self->maps); i++)
+		self->maps[i] = NO_MAP;
+	for (int i = 0; i < ARRAY_SIZE(self->others); i++)
+		self->others[i] = NO_MAP;
+}
+
+static void close_all(int *maps, int n)
+{
+	for (int i = 0; i < n; i++) {
+		if (maps[i] >= 0)
+			close(maps[i]);
+		maps[i] = NO_MAP;
+	}
+}
+
+FIXTURE_TEARDOWN(flag)
+{
+	close_all(self->maps, ARRAY_SIZE(self->maps));
+	close_all(self->others, ARRAY_SIZE(self->others));
+}
+
+/* A map with a slot; maps of earlier tests may be on their way out still. */
+static int create_with_slot(__u32 type)
+{
+	int map;
+
+	EVENTUALLY((map = create_kind(type, 8, BPF_F_STORAGE_SLOT)) != -ENOSPC);
+	return map;
+}
+
+static int take_all_slots(__u32 type, int *maps)
+{
+	for (int i = 0; i < SLOTS; i++) {
+		maps[i] = create_with_slot(type);
+		if (maps[i] < 0)
+			return maps[i];
+	}
+	return 0;
+}
+
+#define NEEDS_SLOT_FLAGS()						\
+	do {								\
+		if (self->stock)					\
+			SKIP(return, "no slot flags in this kernel");	\
+	} while (0)
+
+TEST_F(flag, flags_are_known_or_refused)
+{
+	int err = self->stock ? -EINVAL : 0;
+	int with = create_kind(variant->type, 8, BPF_F_STORAGE_NO_SLOT);
+
+	EXPECT_EQ(with < 0 ? with : 0, err);
+	close(with);
+	with = create_with_slot(variant->type);
+	EXPECT_EQ(with < 0 ? with : 0, err);
+	close(with);
+	EXPECT_EQ(create_kind(variant->type, 8, BPF_F_STORAGE_SLOT |
+			      BPF_F_STORAGE_NO_SLOT), -EINVAL);
+}
+
+TEST_F(flag, no_other_map_type_knows_the_flags)
+{
+	__u32 flags[] = { BPF_F_STORAGE_SLOT, BPF_F_STORAGE_NO_SLOT };
+
+	for (int i = 0; i < ARRAY_SIZE(flags); i++) {
+		LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = flags[i]);
+
+		EXPECT_LT(bpf_map_create(BPF_MAP_TYPE_ARRAY, "array", 4, 8, 1,
+					 &opts), 0);
+		EXPECT_EQ(errno, EINVAL);
+	}
+}
+
+TEST_F(flag, there_are_sixteen)
+{
+	NEEDS_SLOT_FLAGS();
+	ASSERT_EQ(take_all_slots(variant->type, self->maps), 0);
+	EXPECT_EQ(create_kind(variant->type, 8, BPF_F_STORAGE_SLOT), -ENOSPC);
+	/* Who does not insist gets a map without. */
+	self->others[0] = create_kind(variant->type, 8, 0);
+	EXPECT_GE(self->others[0], 0);
+	close_all(self->maps + 5, 1);
+	self->others[1] = create_with_slot(variant->type);
+	EXPECT_GE(self->others[1], 0);
+	EXPECT_EQ(create_kind(variant->type, 8, BPF_F_STORAGE_SLOT), -ENOSPC);
+}
+
+TEST_F(flag, maps_without_take_none)
+{
+	NEEDS_SLOT_FLAGS();
+	for (int i = 0; i < ARRAY_SIZE(self->others); i++) {
+		self->others[i] = create_kind(variant->type, 8,
+					      BPF_F_STORAGE_NO_SLOT);
+		ASSERT_GE(self->others[i], 0);
+	}
+	EXPECT_EQ(take_all_slots(variant->type, self->maps), 0);
+}
+
+TEST_F(flag, kinds_do_not_share_them)
+{
+	NEEDS_SLOT_FLAGS();
+	ASSERT_EQ(take_all_slots(variant->type, self->maps), 0);
+	for (int i = 0; i < ARRAY_SIZE(storage_types); i++) {
+		if (storage_types[i] == variant->type)
+			continue;
+		self->others[i] = create_with_slot(storage_types[i]);
+		EXPECT_GE(self->others[i], 0);
+	}
+}
+
+TEST_F(flag, values_are_the_same)
+{
+	struct storage_owner owner = new_owner(variant->type);
+
+	NEEDS_SLOT_FLAGS();
+	self->maps[0] = create_with_slot(variant->type);
+	self->maps[1] = create_kind(variant->type, 8, BPF_F_STORAGE_NO_SLOT);
+	self->maps[2] = create_kind(variant->type, 8, 0);
+	for (int i = 0; i < 3; i++) {
+		int map = self->maps[i];
+
+		ASSERT_GE(map, 0);
+		EXPECT_EQ(lookup(map, owner.fd), -ENOENT);
+		EXPECT_EQ(update(map, owner.fd, i, BPF_NOEXIST), 0);
+		EXPECT_EQ(update(map, owner.fd, i + 1, BPF_EXIST), 0);
+	}
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(lookup(self->maps[i], owner.fd), i + 1);
+		EXPECT_EQ(delete(self->maps[i], owner.fd), 0);
+		EXPECT_EQ(lookup(self->maps[i], owner.fd), -ENOENT);
+	}
+	end_owner(&owner);
+}
+
+/* What bpftool prints of a map; options: "-j" for JSON. */
+static int describe(int map, const char *options, char *text, size_t size)
+{
+	struct bpf_map_info info = {};
+	__u32 len = sizeof(info);
+	char command[256];
+
+	if (bpf_map_get_info_by_fd(map, &info, &len))
+		return -errno;
+	snprintf(command, sizeof(command), "%s %s map show id %u",
+		 getenv("BPFTOOL"), options, info.id);
+	return output_of(command, text, size);
+}
+
+TEST_F(flag, bpftool_shows_it)
+{
+	const char *plain[] = { "flags 0x40000001", "flags 0x80000001" };
+	/* bpftool takes the flags for a signed number. */
+	const char *json[] = { "\"flags\":1073741825",
+			       "\"flags\":-2147483647" };
+	char text[4096];
+
+	ASSERT_NE(getenv("BPFTOOL"), NULL)
+		TH_LOG("set BPFTOOL to a bpftool binary");
+	NEEDS_SLOT_FLAGS();
+	self->maps[0] = create_with_slot(variant->type);
+	self->maps[1] = create_kind(variant->type, 8, BPF_F_STORAGE_NO_SLOT);
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(describe(self->maps[i], "", text, sizeof(text)), 0);
+		EXPECT_NE(strstr(text, plain[i]), NULL) TH_LOG("%s", text);
+		ASSERT_EQ(describe(self->maps[i], "-j", text, sizeof(text)), 0);
+		EXPECT_NE(strstr(text, json[i]), NULL) TH_LOG("%s", text);
+	}
 }
 
 TEST_HARNESS_MAIN

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What the verifier makes of programs that use socket storage. */
+/* What the verifier makes of programs that use local storage. */
 #include "common.h"
 #include "refused.skel.h"
 
@@ -86,6 +86,34 @@ VERDICT(bad_sysctl,
 VERDICT(bad_kprobe,
 	"program of this type cannot use helper bpf_sk_storage_get#107");
 VERDICT(bad_syscall, "helper call is not allowed in probe");
+VERDICT(bad_task_in_tc,
+	"program of this type cannot use helper bpf_task_storage_get#156");
+VERDICT(bad_task_delete_in_tc,
+	"program of this type cannot use helper bpf_task_storage_delete#157");
+VERDICT(bad_inode_in_fentry,
+	"program of this type cannot use helper bpf_inode_storage_get#145");
+VERDICT(bad_inode_delete_in_fentry,
+	"program of this type cannot use helper bpf_inode_storage_delete#146");
+VERDICT(bad_map_of_task,
+	"cannot pass map_type 24 into func bpf_task_storage_get#156");
+VERDICT(bad_map_of_cgroup,
+	"cannot pass map_type 29 into func bpf_cgrp_storage_get#210");
+VERDICT(bad_map_of_inode,
+	"cannot pass map_type 32 into func bpf_inode_storage_get#145");
+VERDICT(bad_inode_as_task, "R2 is of type inode but task_struct is expected");
+VERDICT(bad_task_as_cgroup, "R2 is of type task_struct but cgroup is expected");
+VERDICT(bad_task_as_inode, "R2 is of type task_struct but inode is expected");
+VERDICT(bad_task_number, "type=scalar expected=");
+VERDICT(bad_sleepable_cgroup, "R2 type=untrusted_ptr_ expected=");
+VERDICT(bad_lock_in_kprobe, "tracing progs cannot use bpf_spin_lock yet");
+VERDICT(bad_lookup_elem_of_tasks,
+	"cannot pass map_type 29 into func bpf_map_lookup_elem#1");
+VERDICT(bad_update_elem_of_cgroups,
+	"cannot pass map_type 32 into func bpf_map_update_elem#2");
+VERDICT(bad_delete_elem_of_inodes,
+	"cannot pass map_type 28 into func bpf_map_delete_elem#3");
+VERDICT(bad_unchecked_value_of_task,
+	"invalid mem access 'map_value_or_null'");
 
 TEST_F(verdict, is_as_documented)
 {

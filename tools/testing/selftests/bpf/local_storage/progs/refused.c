@@ -11,13 +11,14 @@ char _license[] SEC("license") = "GPL";
 
 #define __kptr __attribute__((btf_type_tag("kptr")))
 
-#define STORAGE(name, type_)				\
-	struct {					\
-		__uint(type, BPF_MAP_TYPE_SK_STORAGE);	\
-		__uint(map_flags, BPF_F_NO_PREALLOC);	\
-		__type(key, int);			\
-		__type(value, type_);			\
+#define STORAGE_OF(kind, name, type_)				\
+	struct {						\
+		__uint(type, BPF_MAP_TYPE_##kind##_STORAGE);	\
+		__uint(map_flags, BPF_F_NO_PREALLOC);		\
+		__type(key, int);				\
+		__type(value, type_);				\
 	} name SEC(".maps")
+#define STORAGE(name, type_) STORAGE_OF(SK, name, type_)
 
 struct locked {
 	struct bpf_spin_lock lock;
@@ -31,6 +32,10 @@ struct pointing {
 STORAGE(plain, __u64);
 STORAGE(locked, struct locked);
 STORAGE(pointing, struct pointing);
+STORAGE_OF(TASK, of_tasks, __u64);
+STORAGE_OF(CGRP, of_cgroups, __u64);
+STORAGE_OF(INODE, of_inodes, __u64);
+STORAGE_OF(TASK, locked_of_tasks, struct locked);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -288,5 +293,139 @@ SEC("syscall")
 int bad_syscall(void *ctx)
 {
 	bpf_sk_storage_get(&plain, ctx, 0, 0);
+	return 0;
+}
+
+/* Tasks, cgroups and inodes. */
+
+SEC("tc")
+int bad_task_in_tc(struct __sk_buff *skb)
+{
+	bpf_task_storage_get(&of_tasks, bpf_get_current_task_btf(), 0, 0);
+	return 0;
+}
+
+SEC("tc")
+int bad_task_delete_in_tc(struct __sk_buff *skb)
+{
+	bpf_task_storage_delete(&of_tasks, bpf_get_current_task_btf());
+	return 0;
+}
+
+SEC("fentry/security_inode_unlink")
+int BPF_PROG(bad_inode_in_fentry, struct inode *dir)
+{
+	bpf_inode_storage_get(&of_inodes, dir, 0, 0);
+	return 0;
+}
+
+SEC("fentry/security_inode_unlink")
+int BPF_PROG(bad_inode_delete_in_fentry, struct inode *dir)
+{
+	bpf_inode_storage_delete(&of_inodes, dir);
+	return 0;
+}
+
+SEC("lsm/inode_unlink")
+int BPF_PROG(bad_map_of_task, struct inode *dir)
+{
+	bpf_task_storage_get(&plain, bpf_get_current_task_btf(), 0, 0);
+	return 0;
+}
+
+SEC("lsm/inode_unlink")
+int BPF_PROG(bad_map_of_cgroup, struct inode *dir)
+{
+	bpf_cgrp_storage_get(&of_tasks,
+			     bpf_get_current_task_btf()->cgroups->dfl_cgrp, 0,
+			     0);
+	return 0;
+}
+
+SEC("lsm/inode_unlink")
+int BPF_PROG(bad_map_of_inode, struct inode *dir)
+{
+	bpf_inode_storage_get(&of_cgroups, dir, 0, 0);
+	return 0;
+}
+
+SEC("lsm/inode_unlink")
+int BPF_PROG(bad_inode_as_task, struct inode *dir)
+{
+	bpf_task_storage_get(&of_tasks, (void *)dir, 0, 0);
+	return 0;
+}
+
+SEC("lsm/inode_unlink")
+int BPF_PROG(bad_task_as_cgroup, struct inode *dir)
+{
+	bpf_cgrp_storage_get(&of_cgroups, (void *)bpf_get_current_task_btf(),
+			     0, 0);
+	return 0;
+}
+
+SEC("lsm/inode_unlink")
+int BPF_PROG(bad_task_as_inode, struct inode *dir)
+{
+	bpf_inode_storage_get(&of_inodes, bpf_get_current_task_btf(), 0, 0);
+	return 0;
+}
+
+SEC("kprobe/security_inode_unlink")
+int bad_task_number(struct pt_regs *ctx)
+{
+	bpf_task_storage_get(&of_tasks, (void *)bpf_get_current_task(), 0, 0);
+	return 0;
+}
+
+SEC("lsm.s/inode_unlink")
+int BPF_PROG(bad_sleepable_cgroup, struct inode *dir)
+{
+	bpf_cgrp_storage_get(&of_cgroups,
+			     bpf_get_current_task_btf()->cgroups->dfl_cgrp, 0,
+			     0);
+	return 0;
+}
+
+SEC("kprobe/security_inode_unlink")
+int bad_lock_in_kprobe(struct pt_regs *ctx)
+{
+	bpf_task_storage_get(&locked_of_tasks, bpf_get_current_task_btf(), 0,
+			     0);
+	return 0;
+}
+
+SEC("kprobe/security_inode_unlink")
+int bad_lookup_elem_of_tasks(struct pt_regs *ctx)
+{
+	int key = 0;
+
+	return !bpf_map_lookup_elem(&of_tasks, &key);
+}
+
+SEC("kprobe/security_inode_unlink")
+int bad_update_elem_of_cgroups(struct pt_regs *ctx)
+{
+	__u64 value = 1;
+	int key = 0;
+
+	return bpf_map_update_elem(&of_cgroups, &key, &value, 0);
+}
+
+SEC("kprobe/security_inode_unlink")
+int bad_delete_elem_of_inodes(struct pt_regs *ctx)
+{
+	int key = 0;
+
+	return bpf_map_delete_elem(&of_inodes, &key);
+}
+
+SEC("lsm/inode_unlink")
+int BPF_PROG(bad_unchecked_value_of_task, struct inode *dir)
+{
+	__u64 *v = bpf_task_storage_get(&of_tasks, bpf_get_current_task_btf(),
+					0, CREATE);
+
+	*v = 1;
 	return 0;
 }

@@ -32,6 +32,9 @@ struct answer {
 	unsigned long long value;
 };
 
+/* What programs leave in a value that they make. */
+#define INITIAL		42
+
 /* The numbers of a value with a lock, all the same unless it is torn. */
 #define WHOLE_NUMBERS	63
 
@@ -68,8 +71,6 @@ enum {
 	TRY_DELETE = 4,
 };
 
-#define INITIAL		7
-
 /* How often they ran in which context, and what the helpers told them. */
 struct seen {
 	unsigned long long runs, in_task, in_softirq, in_hardirq, in_nmi;
@@ -77,6 +78,19 @@ struct seen {
 	unsigned long long deleted, missing, busy, denied, invalid;
 	/* Of a socket that is NULL. */
 	unsigned long long null_got, null_denied, null_invalid;
+};
+
+/*
+ * What a program saw when it did everything to the value of an owner that had
+ * none, and left INITIAL in it.  Values are -1 where get returned NULL.
+ */
+struct report {
+	long long calls;
+	long long absent, delete_absent;
+	long long created, existing, bad_flags;
+	long long deleted, after_delete, deleted_again;
+	long long initial;
+	long long null_get, null_delete;
 };
 
 #endif /* _SHARED_H */

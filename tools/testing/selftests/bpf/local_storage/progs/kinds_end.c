@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Values of tasks, cgroups and inodes that hold locks and references. */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+char _license[] SEC("license") = "GPL";
+
+#define CREATE BPF_LOCAL_STORAGE_GET_F_CREATE
+#define __kptr __attribute__((btf_type_tag("kptr")))
+
+#define STORAGE(name, map_type, value_type)		\
+	struct {					\
+		__uint(type, map_type);			\
+		__uint(map_flags, BPF_F_NO_PREALLOC);	\
+		__type(key, int);			\
+		__type(value, value_type);		\
+	} name SEC(".maps")
+
+struct holder {
+	struct task_struct __kptr *task;
+	struct cgroup __kptr *cgroup;
+	__u64 holds;
+};
+
+STORAGE(task_holders, BPF_MAP_TYPE_TASK_STORAGE, struct holder);
+STORAGE(cgrp_holders, BPF_MAP_TYPE_CGRP_STORAGE, struct holder);
+STORAGE(inode_holders, BPF_MAP_TYPE_INODE_STORAGE, struct holder);
+
+struct pair {
+	struct bpf_spin_lock lock;
+	__u32 one;
+	__u64 two;
+};
+
+STORAGE(task_pairs, BPF_MAP_TYPE_TASK_STORAGE, struct pair);
+STORAGE(cgrp_pairs, BPF_MAP_TYPE_CGRP_STORAGE, struct pair);
+STORAGE(inode_pairs, BPF_MAP_TYPE_INODE_STORAGE, struct pair);
+
+STORAGE(births, BPF_MAP_TYPE_TASK_STORAGE, __u64);
+
+extern struct cgroup *bpf_cgroup_from_id(u64 id) __ksym;
+extern void bpf_cgroup_release(struct cgroup *cgroup) __ksym;
+extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
+extern void bpf_task_release(struct task_struct *task) __ksym;
+
+int pid;			/* of the test; all else is ignored */
+int owner_pid;
+__u64 owner_id;			/* of the cgroup, or the inode's number */
+int held_pid;
+__u64 held_id;			/* of the cgroup that is held */
+int frees;			/* of the held task's last reference */
+int created, failed;		/* values of new tasks */
+
+static bool is_ours(void)
+{
+	return bpf_get_current_pid_tgid() >> 32 == pid;
+}
+
+static __always_inline int hold(struct holder *holder)
+{
+	struct task_struct *task;
+	struct cgroup *cgroup;
+
+	if (!holder)
+		return 1;
+	task = bpf_task_from_pid(held_pid);
+	if (!task)
+		return 2;
+	task = bpf_kptr_xchg(&holder->task, task);
+	if (task)
+		bpf_task_release(task);
+	cgroup = bpf_cgroup_from_id(held_id);
+	if (!cgroup)
+		return 3;
+	cgroup = bpf_kptr_xchg(&holder->cgroup, cgroup);
+	if (cgroup)
+		bpf_cgroup_release(cgroup);
+	holder->holds++;
+	return 0;
+}
+
+SEC("syscall")
+int hold_with_task(void *ctx)
+{
+	struct task_struct *task = bpf_task_from_pid(owner_pid);
+	int err;
+
+	if (!task)
+		return 4;
+	err = hold(bpf_task_storage_get(&task_holders, task, 0, CREATE));
+	bpf_task_release(task);
+	return err;
+}
+
+SEC("syscall")
+int hold_with_cgroup(void *ctx)
+{
+	struct cgroup *cgroup = bpf_cgroup_from_id(owner_id);
+	int err;
+
+	if (!cgroup)
+		return 4;
+	err = hold(bpf_cgrp_storage_get(&cgrp_holders, cgroup, 0, CREATE));
+	bpf_cgroup_release(cgroup);
+	return err;
+}
+
+SEC("lsm/inode_setattr")
+int BPF_PROG(hold_with_inode, struct mnt_idmap *map, struct dentry *dentry)
+{
+	struct inode *inode = dentry->d_inode;
+
+	if (is_ours() && inode && inode->i_ino == owner_id)
+		hold(bpf_inode_storage_get(&inode_holders, inode, 0, CREATE));
+	return 0;
+}
+
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(on_free, struct task_struct *task)
+{
+	if (task->pid == held_pid)
+		frees++;
+	return 0;
+}
+
+SEC("tp_btf/task_newtask")
+int BPF_PROG(on_birth, struct task_struct *task, u64 flags)
+{
+	__u64 init = task->pid;
+
+	if (!is_ours())
+		return 0;
+	if (bpf_task_storage_get(&births, task, &init, CREATE))
+		__sync_fetch_and_add(&created, 1);
+	else
+		__sync_fetch_and_add(&failed, 1);
+	return 0;
+}
+
+int renew, renewed;
+
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(on_last_moment, struct task_struct *task)
+{
+	if (!renew || bpf_task_storage_delete(&births, task))
+		return 0;
+	if (bpf_task_storage_get(&births, task, 0, CREATE))
+		__sync_fetch_and_add(&renewed, 1);
+	return 0;
+}
+
+STORAGE(evictions, BPF_MAP_TYPE_INODE_STORAGE, __u64);
+int evicted;
+
+SEC("lsm/inode_free_security")
+int BPF_PROG(on_eviction, struct inode *inode)
+{
+	if (is_ours() &&
+	    bpf_inode_storage_get(&evictions, inode, 0, CREATE))
+		__sync_fetch_and_add(&evicted, 1);
+	return 0;
+}
+
+/* Counts twice under the lock. */
+static __always_inline void count(struct pair *pair)
+{
+	if (!pair)
+		return;
+	bpf_spin_lock(&pair->lock);
+	pair->one++;
+	pair->two++;
+	bpf_spin_unlock(&pair->lock);
+}
+
+SEC("lsm/inode_setattr")
+int BPF_PROG(count_pairs, struct mnt_idmap *map, struct dentry *dentry)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct inode *inode = dentry->d_inode;
+
+	if (!is_ours() || !inode || inode->i_ino != owner_id)
+		return 0;
+	count(bpf_task_storage_get(&task_pairs, task->group_leader, 0, CREATE));
+	count(bpf_cgrp_storage_get(&cgrp_pairs, task->cgroups->dfl_cgrp, 0,
+				   CREATE));
+	count(bpf_inode_storage_get(&inode_pairs, inode, 0, CREATE));
+	return 0;
+}
