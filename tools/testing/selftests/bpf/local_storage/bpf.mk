@@ -2,7 +2,7 @@
 # How to build programs that use libbpf skeletons.  Who includes it sets
 # OUTPUT, KERNEL_SRC and VMLINUX; sources are found in the including directory.
 
-ifeq ($(filter clean list list-counted,$(MAKECMDGOALS)),)
+ifeq ($(filter clean list list-%,$(MAKECMDGOALS)),)
 $(if $(and $(OUTPUT),$(KERNEL_SRC),$(VMLINUX)),,\
   $(error set OUTPUT, KERNEL_SRC and VMLINUX))
 endif
@@ -40,7 +40,7 @@ $(BPFTOOL): $(LIBBPF)
 $(OUTPUT)/vmlinux.h: $(VMLINUX) $(BPFTOOL)
 	$(BPFTOOL) btf dump file $(VMLINUX) format c > $@
 
-$(OUTPUT)/%.bpf.o: progs/%.c progs/shared.h $(OUTPUT)/vmlinux.h
+$(OUTPUT)/%.bpf.o: progs/%.c $(wildcard progs/*.h) $(OUTPUT)/vmlinux.h
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
 $(OUTPUT)/%.skel.h: $(OUTPUT)/%.bpf.o
