@@ -139,24 +139,6 @@ static int try_accept(int listener)
 	return poll(&pfd, 1, 0) > 0 ? accept(listener, NULL, NULL) : -EAGAIN;
 }
 
-static int update(int map, int fd, __u64 value)
-{
-	return bpf_map_update_elem(map, &fd, &value, BPF_ANY);
-}
-
-static long long lookup(int map, int fd)
-{
-	long long value = 0;
-	int err = bpf_map_lookup_elem(map, &fd, &value);
-
-	return err ?: value;
-}
-
-static int delete(int map, int fd)
-{
-	return bpf_map_delete_elem(map, &fd);
-}
-
 /* Values: of any number of maps, of any size. */
 
 FIXTURE(values) {
@@ -191,14 +173,14 @@ TEST_F(values, an_accepted_socket_inherits_what_is_cloned)
 {
 	int cloned = create_with(8, BPF_F_CLONE), plain = create_with(8, 0);
 
-	ASSERT_EQ(update(cloned, self->listener, 21), 0);
-	ASSERT_EQ(update(plain, self->listener, 22), 0);
+	ASSERT_EQ(update(cloned, self->listener, 21, BPF_ANY), 0);
+	ASSERT_EQ(update(plain, self->listener, 22, BPF_ANY), 0);
 	ACCEPT();
 	EXPECT_EQ(lookup(cloned, self->child), 21);
 	EXPECT_EQ(lookup(plain, self->child), -ENOENT);
 	EXPECT_EQ(lookup(cloned, self->client), -ENOENT);
 	/* It is a copy. */
-	EXPECT_EQ(update(cloned, self->child, 23), 0);
+	EXPECT_EQ(update(cloned, self->child, 23, BPF_ANY), 0);
 	EXPECT_EQ(lookup(cloned, self->listener), 21);
 	EXPECT_EQ(delete(cloned, self->listener), 0);
 	EXPECT_EQ(lookup(cloned, self->child), 23);
@@ -212,7 +194,7 @@ TEST_F(values, nothing_to_inherit)
 {
 	int plain = create_with(8, 0);
 
-	ASSERT_EQ(update(plain, self->listener, 1), 0);
+	ASSERT_EQ(update(plain, self->listener, 1, BPF_ANY), 0);
 	ACCEPT();
 	EXPECT_EQ(optmem(self->child), 0);
 	EXPECT_EQ(lookup(plain, self->child), -ENOENT);
@@ -226,7 +208,7 @@ TEST_F(values, what_came_before_listen_is_inherited)
 
 	close(self->listener);
 	self->listener = tcp_socket();
-	ASSERT_EQ(update(cloned, self->listener, 7), 0);
+	ASSERT_EQ(update(cloned, self->listener, 7, BPF_ANY), 0);
 	ASSERT_EQ(bind(self->listener, (void *)&any.addr, any.len), 0);
 	ASSERT_EQ(listen(self->listener, 1), 0);
 	ACCEPT();
@@ -453,9 +435,9 @@ FIXTURE_SETUP(transport)
 	self->cloned = create_with(8, BPF_F_CLONE);
 	self->large = create_with(1000, BPF_F_CLONE);
 	self->plain = create_with(8, 0);
-	ASSERT_EQ(update(self->cloned, self->listener, 21), 0);
+	ASSERT_EQ(update(self->cloned, self->listener, 21, BPF_ANY), 0);
 	ASSERT_EQ(set_bytes(self->large, self->listener, 22, 1000), 0);
-	ASSERT_EQ(update(self->plain, self->listener, 23), 0);
+	ASSERT_EQ(update(self->plain, self->listener, 23, BPF_ANY), 0);
 	self->child = -1;
 	self->client = -1;
 }
@@ -823,7 +805,7 @@ TEST(sctp_peeloff)
 	ASSERT_GE(server, 0);
 	ASSERT_EQ(bind(server, (void *)&any.addr, any.len), 0);
 	ASSERT_EQ(listen(server, 1), 0);
-	ASSERT_EQ(update(cloned, server, 21), 0);
+	ASSERT_EQ(update(cloned, server, 21, BPF_ANY), 0);
 	to = address_of(server, AF_INET);
 	client = socket(AF_INET, SOCK_SEQPACKET, IPPROTO_SCTP);
 	ASSERT_EQ(connect(client, (void *)&to.addr, to.len), 0);
@@ -882,7 +864,7 @@ TEST_F(program, sockops_find_the_copy_and_add_to_it)
 	link = bpf_program__attach_cgroup(self->skel->progs.on_sockops,
 					  self->cgroup);
 	ASSERT_NE(link, NULL);
-	ASSERT_EQ(update(cloned, self->listener, 21), 0);
+	ASSERT_EQ(update(cloned, self->listener, 21, BPF_ANY), 0);
 	ACCEPT();
 	EXPECT_EQ(lookup(cloned, self->child), 22);
 	EXPECT_EQ(lookup(plain, self->child), 5);
@@ -920,7 +902,7 @@ TEST_F(program, request_sockets_are_no_full_sockets)
 	ASSERT_EQ(attach_tc(self->skel->progs.on_ingress, BPF_TC_INGRESS), 0);
 	/* One is sent again, by a timer. */
 	self->skel->bss->synacks_to_drop = 1;
-	ASSERT_EQ(update(cloned, self->listener, 21), 0);
+	ASSERT_EQ(update(cloned, self->listener, 21, BPF_ANY), 0);
 	ACCEPT();
 	bpf_tc_hook_destroy(&both);
 	for (int way = 0; way < WAYS; way++) {

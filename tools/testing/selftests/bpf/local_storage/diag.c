@@ -70,7 +70,7 @@ TEST_F(kind, is_dumped_with_its_value)
 	if (on_stock() && variant->kind.state == BOUND && !found.nests)
 		SKIP(return, "the base shows what has connections");
 	EXPECT_EQ(found.n, 1);
-	EXPECT_EQ(number_in(value_of(&found, id_of(self->map))), NUMBER);
+	EXPECT_EQ(number_of_value(value_of(&found, id_of(self->map))), NUMBER);
 	free(dump.data);
 	dump = dump_storage(variant->kind.family, variant->kind.protocol,
 			    &self->other, 1);
@@ -97,7 +97,7 @@ TEST_F(kind, is_shown_with_its_value_if_asked_for_alone)
 	if (on_stock() && variant->findable && !found.nests)
 		SKIP(return, "the base shows no values then");
 	EXPECT_EQ(found.n, variant->findable);
-	EXPECT_EQ(number_in(value_of(&found, id_of(self->map))),
+	EXPECT_EQ(number_of_value(value_of(&found, id_of(self->map))),
 		  variant->findable ? NUMBER : ~0ULL);
 	free(dump.data);
 }
@@ -175,8 +175,8 @@ TEST_F(diag, no_map_named_means_all)
 	EXPECT_EQ(count_messages(&dump), 2);
 	EXPECT_FALSE(found.malformed);
 	EXPECT_EQ(found.n, 2);
-	EXPECT_EQ(number_in(value_of(&found, id_of(self->fds[ONE]))), 1);
-	EXPECT_EQ(number_in(value_of(&found, id_of(self->fds[TWO]))), 2);
+	EXPECT_EQ(number_of_value(value_of(&found, id_of(self->fds[ONE]))), 1);
+	EXPECT_EQ(number_of_value(value_of(&found, id_of(self->fds[TWO]))), 2);
 	found = find(&dump, self->idle);
 	EXPECT_EQ(found.times, 1);
 	EXPECT_EQ(found.nests, 0);
@@ -193,9 +193,9 @@ TEST_F(diag, several_maps_are_shown_in_the_order_named)
 	EXPECT_FALSE(found.malformed);
 	ASSERT_EQ(found.n, 2);
 	EXPECT_EQ(found.values[0].id, id_of(self->fds[TWO]));
-	EXPECT_EQ(number_in(&found.values[0]), 2);
+	EXPECT_EQ(number_of_value(&found.values[0]), 2);
 	EXPECT_EQ(found.values[1].id, id_of(self->fds[ONE]));
-	EXPECT_EQ(number_in(&found.values[1]), 1);
+	EXPECT_EQ(number_of_value(&found.values[1]), 1);
 	free(dump.data);
 }
 
@@ -208,7 +208,7 @@ TEST_F(diag, a_deleted_value_is_not_shown)
 	dump = dump_storage(AF_INET, IPPROTO_TCP, NULL, 0);
 	found = find(&dump, self->sk);
 	EXPECT_EQ(found.n, 1);
-	EXPECT_EQ(number_in(value_of(&found, id_of(self->fds[TWO]))), 2);
+	EXPECT_EQ(number_of_value(value_of(&found, id_of(self->fds[TWO]))), 2);
 	free(dump.data);
 }
 
@@ -231,7 +231,7 @@ TEST_F(diag, the_old_request_shows_values_too)
 	EXPECT_EQ(dump.err, 0);
 	found = find(&dump, self->sk);
 	EXPECT_EQ(found.times, 1);
-	EXPECT_EQ(number_in(value_of(&found, id_of(self->fds[ONE]))), 1);
+	EXPECT_EQ(number_of_value(value_of(&found, id_of(self->fds[ONE]))), 1);
 	free(dump.data);
 }
 
@@ -407,7 +407,7 @@ TEST_F(diag, the_flag_of_the_nest_is_optional)
 	EXPECT_EQ(dump.err, 0);
 	found = find(&dump, self->sk);
 	EXPECT_EQ(found.n, 1);
-	EXPECT_EQ(number_in(value_of(&found, id_of(self->fds[ONE]))), 1);
+	EXPECT_EQ(number_of_value(value_of(&found, id_of(self->fds[ONE]))), 1);
 	free(dump.data);
 }
 
@@ -451,7 +451,7 @@ TEST_F(diag, many_maps_named)
 	EXPECT_FALSE(found.malformed);
 	EXPECT_EQ(found.n, MANY);
 	for (int i = 0; i < MANY; i++)
-		EXPECT_EQ(number_in(value_of(&found, id_of(maps[i]))), i);
+		EXPECT_EQ(number_of_value(value_of(&found, id_of(maps[i]))), i);
 	free(dump.data);
 	ask_storage(&r, AF_INET, IPPROTO_TCP, maps, MANY + 1);
 	EXPECT_EQ(outcome(&r), -EEXIST);
@@ -556,7 +556,7 @@ static int not_shown_as(FIXTURE_DATA(hidden) *self, int map, __u64 value)
 		struct found found = find(&dump, self->sockets[i]);
 
 		wrong += found.times != 1 || found.malformed || found.n != 1 ||
-			 number_in(value_of(&found, id_of(map))) != value;
+			 number_of_value(value_of(&found, id_of(map))) != value;
 	}
 	free(dump.data);
 	return wrong;

@@ -376,7 +376,7 @@ static const struct value *value_of(const struct found *found, __u32 id)
 	return value;
 }
 
-static __u64 number_in(const struct value *value)
+static __u64 number_of_value(const struct value *value)
 {
 	__u64 number = ~0ULL;
 

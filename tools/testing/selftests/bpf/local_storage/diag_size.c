@@ -403,7 +403,7 @@ TEST_F(many, each_is_shown_once)
 		__u64 number;
 
 		take_message(&found, nlh);
-		number = number_in(value_of(&found, id_of(self->map)));
+		number = number_of_value(value_of(&found, id_of(self->map)));
 		if (number == ~0ULL)
 			continue;
 		ASSERT_LT(number, self->n);
