@@ -360,7 +360,7 @@ FIXTURE_VARIANT(context) {
 	/* What programs are attached to; their kind: "" if it is not set. */
 	const char *kind;
 	const char *functions[PLACES], *tracepoints[PLACES];
-	bool clock, nmis;
+	bool clock, nmis, allocator;
 	/* Where some program has to have run, besides a task. */
 	enum where seen;
 	/* Why not on stock. */
@@ -420,6 +420,7 @@ FIXTURE_VARIANT_ADD(context, run_queue) {
 
 FIXTURE_VARIANT_ADD(context, kmalloc) {
 	.stock = ENDLESS,
+	.allocator = true,
 	.functions = {
 		"__kmalloc_noprof", "__kmalloc_node_noprof",
 		"__kmalloc_cache_noprof", "kfree",
@@ -431,6 +432,7 @@ FIXTURE_VARIANT_ADD(context, kmalloc) {
 
 FIXTURE_VARIANT_ADD(context, slab) {
 	.stock = ENDLESS,
+	.allocator = true,
 	.functions = {
 		"kmem_cache_alloc_noprof", "kmem_cache_free", "___slab_alloc",
 	},
@@ -440,6 +442,7 @@ FIXTURE_VARIANT_ADD(context, slab) {
 };
 
 FIXTURE_VARIANT_ADD(context, pages) {
+	.allocator = true,
 	.functions = {
 		"__alloc_pages_noprof", "free_unref_page",
 	},
@@ -462,6 +465,7 @@ FIXTURE_VARIANT_ADD(context, rcu_tasks) {
 
 FIXTURE_VARIANT_ADD(context, irq_work) {
 	.stock = ENDLESS,
+	.allocator = true,
 	.seen = IN_HARDIRQ,
 	.tracepoints = {
 		"irq_work_entry", "irq_work_exit",
@@ -512,6 +516,7 @@ FIXTURE_SETUP(context)
 		      variant->functions), 0);
 	ASSERT_EQ(aim(self->skel, "tracepoint", variant->kind,
 		      variant->tracepoints), 0);
+	self->skel->bss->small_only = variant->allocator;
 	if (variant->clock)
 		self->skel->data->repeat = 20;
 	if (variant->nmis)

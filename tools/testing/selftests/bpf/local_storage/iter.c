@@ -2,6 +2,7 @@
 /* The iterator over a map's values, and values in other iterators. */
 #include "common.h"
 #include "iter.skel.h"
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #define MANY	10000
@@ -470,6 +471,22 @@ TEST_F(iter, more_than_the_buffer_holds)
 	close(map);
 }
 
+TEST_F(iter, a_program_sleeps)
+{
+	size_t size = 4096;
+	void *page = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_NE(page, MAP_FAILED);
+	OPEN_SET(50);
+	self->skel->bss->user_page = (unsigned long)page;
+	ITERATE(dump_sleeping);
+	/* The page has not been touched: the first pair has to wait for it. */
+	EXPECT_EACH_ONCE(1 << 16);
+	EXPECT_EQ(self->skel->bss->page_reads, 50);
+	munmap(page, size);
+}
+
 TEST_F(iter, writes_to_the_value)
 {
 	__u32 charged;
@@ -847,6 +864,25 @@ static int disturb(struct set *set, int map, int what, long long shown)
 		/* It stays open, and goes with the test's process. */
 	}
 	return err;
+}
+
+TEST_F(iter, values_replaced_between_reads)
+{
+	long long number;
+
+	if (is_stock())
+		SKIP(return, NO_PLACE);
+	OPEN_SET(100);
+	ITERATE(dump);
+	while ((number = next_number(self->fd)) >= 0) {
+		ASSERT_LT(number, 100);
+		self->set.seen[number]++;
+		for (__u64 i = 0; i < 100; i++)
+			ASSERT_EQ(bpf_map_update_elem(self->map,
+						      &self->set.fds[i], &i,
+						      BPF_EXIST), 0);
+	}
+	EXPECT_EQ(seen_times(&self->set, 1), 100);
 }
 
 TEST_F(iter, disturbed_between_reads)

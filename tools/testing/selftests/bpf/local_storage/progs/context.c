@@ -47,6 +47,8 @@ struct place places[2 * PLACES + 1];
 /* How often each run does its work; whether it does any. */
 int repeat = 1;
 bool quiet = true;
+/* Large values would wait in great numbers for their grace period. */
+bool small_only;
 
 /* What a system call of the test does, and how often that was refused. */
 int pid;
@@ -98,8 +100,7 @@ static __always_inline void of_task(struct task_struct *task,
 	if (value)
 		++*value;
 	judge(place, value, bpf_task_storage_delete(&tasks, task));
-	/* Now and then: memory comes back only after a grace period. */
-	if (place->got % 64)
+	if (small_only)
 		return;
 	big = bpf_task_storage_get(&big_tasks, task, 0, CREATE);
 	if (!big)

@@ -67,6 +67,22 @@ int dump(struct pair *ctx)
 	return 0;
 }
 
+__u64 user_page, page_reads;
+
+/* Waits for a page of the reader's while it stands on the value. */
+SEC("iter.s/bpf_sk_storage_map")
+int dump_sleeping(struct pair *ctx)
+{
+	char c;
+
+	if (!is_pair(ctx))
+		return 0;
+	if (!bpf_copy_from_user(&c, 1, (void *)user_page))
+		page_reads++;
+	print(ctx);
+	return 0;
+}
+
 /* What the map's id is, on a line of its own, when all is seen. */
 SEC("iter/bpf_sk_storage_map")
 int dump_end(struct pair *ctx)
