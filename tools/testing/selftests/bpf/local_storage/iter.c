@@ -818,7 +818,8 @@ TEST_F(coming_and_going, others_stay)
 	pthread_t thread;
 
 	pthread_create(&thread, NULL, variant->body, &churn);
-	for (int i = 0; i < races(variant->between_reads); i++) {
+	for (int i = 0; i < races(variant->between_reads) ||
+			!__atomic_load_n(&churn.passes, __ATOMIC_RELAXED); i++) {
 		ITERATE(dump);
 		wrong += take(&self->set, self->fd, variant->size) < 0;
 		missing += seen_times(&self->set, 0);
