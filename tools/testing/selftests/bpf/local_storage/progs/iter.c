@@ -245,7 +245,13 @@ static __always_inline int touch(void *sk)
 SEC("iter/tcp")
 int at_tcp(struct bpf_iter__tcp *ctx)
 {
-	return touch(ctx->sk_common);
+	struct sock_common *sk = ctx->sk_common;
+
+	/* What another test left behind may not be a full socket any more. */
+	if (sk && (sk->skc_state == BPF_TCP_TIME_WAIT ||
+		   sk->skc_state == BPF_TCP_NEW_SYN_RECV))
+		return 0;
+	return touch(sk);
 }
 
 SEC("iter/udp")
