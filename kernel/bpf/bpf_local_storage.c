@@ -989,6 +989,14 @@ storage_of(void *owner, const struct bpf_local_storage_kind *kind)
 				     bpf_rcu_lock_held());
 }
 
+/* The owner's value in a map, or NULL. */
+static void *find(void *owner, struct bpf_local_storage_map *smap)
+{
+	struct bpf_local_storage *storage = storage_of(owner, smap->kind);
+
+	return storage ? bpf_local_storage_lookup(storage, smap) : NULL;
+}
+
 /* One attempt; -EAGAIN: what the owner keeps is not what it was. */
 static int try_change(struct change *ch)
 {
@@ -1062,12 +1070,8 @@ void *bpf_local_storage_get(void *owner, struct bpf_map *map, void *value,
 			    u64 flags, gfp_t gfp)
 {
 	struct bpf_local_storage_map *smap = to_local_storage_map(map);
-	struct bpf_local_storage *storage;
-	void *found = NULL;
+	void *found = find(owner, smap);
 
-	storage = storage_of(owner, smap->kind);
-	if (storage)
-		found = bpf_local_storage_lookup(storage, smap);
 	if (found || flags != BPF_LOCAL_STORAGE_GET_F_CREATE)
 		return found;
 	found = bpf_local_storage_create(owner, smap, value, false, gfp);
@@ -1096,8 +1100,7 @@ long bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
 		.owner = owner, .smap = smap, .value = value,
 		.mode = flags & ~BPF_F_LOCK, .gfp = GFP_ATOMIC,
 	};
-	struct bpf_local_storage *storage;
-	void *found = NULL;
+	void *found;
 	int err;
 
 	if (ch.mode > BPF_EXIST)
@@ -1106,9 +1109,7 @@ long bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
 	    !btf_record_has_field(smap->map.record, BPF_SPIN_LOCK))
 		return -EINVAL;
 
-	storage = storage_of(owner, smap->kind);
-	if (storage)
-		found = bpf_local_storage_lookup(storage, smap);
+	found = find(owner, smap);
 	err = check_mode(ch.mode, found);
 	if (err)
 		return err;
@@ -1423,15 +1424,12 @@ void bpf_local_storage_map_iter_end(struct bpf_local_storage_map_iter *iter)
 void *bpf_local_storage_fd_lookup(struct bpf_map *map, void *key)
 {
 	struct bpf_local_storage_map *smap = to_local_storage_map(map);
-	struct bpf_local_storage *storage;
-	void *owner, *ref, *value = NULL;
+	void *owner, *ref, *value;
 
 	owner = smap->kind->get_fd(*(int *)key, &ref);
 	if (IS_ERR(owner))
 		return owner;
-	storage = storage_of(owner, smap->kind);
-	if (storage)
-		value = bpf_local_storage_lookup(storage, smap);
+	value = find(owner, smap);
 	smap->kind->put_ref(ref);
 	return value;
 }
