@@ -7,7 +7,9 @@
 #define _BPF_LOCAL_STORAGE_H
 
 #include <linux/bpf.h>
+#include <linux/idr.h>
 #include <linux/list.h>
+#include <linux/percpu.h>
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
@@ -49,8 +51,7 @@ struct bpf_local_storage_elem {
  * struct bpf_local_storage_index - where an owner keeps what has no slot
  * @rcu: for freeing, once replaced
  * @from_bpf_ma: whose memory it is
- * @shift: a map's hash shifted right by this is the first cell to try
- * @mask: number of cells less one
+ * @mask: number of cells, a power of two, less one
  * @keys: cells in use, values deleted since included; under storage->lock
  * @live: cells with a value; under storage->lock
  * @cells: a cell's map is set once and never changes
@@ -58,7 +59,6 @@ struct bpf_local_storage_elem {
 struct bpf_local_storage_index {
 	struct rcu_head rcu;
 	bool from_bpf_ma;
-	u8 shift;
 	u32 mask;
 	u32 keys;
 	u32 live;
@@ -99,18 +99,44 @@ struct bpf_local_storage {
  * @lock: protects the rest
  * @map: the owner of each slot, or NULL
  * @in_vain: bit per slot whose release a creation once awaited in vain
- * @top: one more than the highest slot in use; read without @lock
+ * @nr: how many slots a new storage gets; read without @lock
+ * @numbers: of the maps of this kind; has a lock of its own
  */
 struct bpf_local_storage_slots {
 	spinlock_t lock; /* all of it */
 	struct bpf_local_storage_map *map[BPF_LOCAL_STORAGE_SLOTS];
 	u16 in_vain;
-	u8 top;
+	u8 nr;
+	struct ida numbers;
 };
 
 /**
+ * struct bpf_local_storage_call - a call of a get helper in a program
+ * @map: the map, the same on every path; or NULL to leave the call as it is
+ * @fn: the helper
+ * @maybe_null: on some path the owner may be NULL
+ * @maybe_mini: on some path a socket may not be a full one
+ * @creates: on some path the flags are BPF_LOCAL_STORAGE_GET_F_CREATE, not 0
+ * @percpu: the program can address per-CPU variables
+ * @gfp: how the helper may allocate
+ */
+struct bpf_local_storage_call {
+	struct bpf_map *map;
+	const struct bpf_func_proto *fn;
+	bool maybe_null;
+	bool maybe_mini;
+	bool creates;
+	bool percpu;
+	gfp_t gfp;
+};
+
+/* Where a jump in a replaced call leads to, until that is known. */
+#define BPF_LOCAL_STORAGE_TO_HELPER	0	/* the helper has to decide */
+#define BPF_LOCAL_STORAGE_IF_NULL	(-1)	/* R0 is 0: there is no value */
+
+/**
  * struct bpf_local_storage_kind - what differs from one kind of owner to another
- * @storage_ptr: where the owner keeps the pointer to its storage
+ * @pointer: where in the owner the pointer to its storage is, in bytes
  * @get_fd: find the owner behind a descriptor and keep it, until *@ref is put;
  *	the owner or an error.  Must not sleep.
  * @put_ref: the reverse; must not sleep
@@ -118,23 +144,31 @@ struct bpf_local_storage_slots {
  *	with the owner alive; must not sleep.  NULL together with @uncharge if
  *	owners have no account.
  * @uncharge: the reverse; called with the owner alive, under storage->lock
+ * @gen_storage: write to @insn what loads the owner's pointer to its storage
+ *	into R0.  The owner is in R2 and not NULL, and R5 may be changed; jumps
+ *	have one of the offsets above.  Returns the place behind that, or NULL
+ *	if it takes a call.
  * @slots: the slots of this kind's maps
  *
- * The core calls @storage_ptr and @uncharge under its locks, where a tracing
- * program must not run: they are notrace.
+ * The core calls @uncharge under its locks, where a tracing program must not
+ * run: it is notrace.
  */
 struct bpf_local_storage_kind {
-	struct bpf_local_storage __rcu **(*storage_ptr)(void *owner);
+	size_t pointer;
 	void *(*get_fd)(int fd, void **ref);
 	void (*put_ref)(void *ref);
 	int (*charge)(void *owner, u32 size);
 	void (*uncharge)(void *owner, u32 size);
+	struct bpf_insn *(*gen_storage)(struct bpf_insn *insn,
+					const struct bpf_local_storage_call *call);
 	struct bpf_local_storage_slots *slots;
 };
 
 #define DEFINE_BPF_LOCAL_STORAGE_SLOTS(name)			\
 	struct bpf_local_storage_slots name = {			\
 		.lock = __SPIN_LOCK_UNLOCKED(name.lock),	\
+		.nr = BPF_LOCAL_STORAGE_MIN_SLOTS,		\
+		.numbers = IDA_INIT(name.numbers),		\
 	}
 
 struct bpf_local_storage_bucket {
@@ -149,7 +183,8 @@ struct bpf_local_storage_bucket {
  * @kind: the kind of its owners
  * @buckets: every element of the map, hashed by owner
  * @bucket_bits: log2 of the number of buckets
- * @hash: what an index finds the map by
+ * @number: as small as can be when the map was made
+ * @cell: the cell of an index to try first, less the bits beyond its size
  * @slot: the slot that belongs to the map, or BPF_LOCAL_STORAGE_NO_SLOT
  * @used: whether it ever had an element
  */
@@ -158,7 +193,8 @@ struct bpf_local_storage_map {
 	const struct bpf_local_storage_kind *kind;
 	struct bpf_local_storage_bucket *buckets;
 	u32 bucket_bits;
-	u32 hash;
+	u32 number;
+	u32 cell;
 	u8 slot;
 	bool used;
 };
@@ -238,15 +274,34 @@ void bpf_local_storage_map_iter_end(struct bpf_local_storage_map_iter *iter);
 void *bpf_local_storage_get(void *owner, struct bpf_map *map, void *value,
 			    u64 flags, gfp_t gfp);
 void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
-			       void *value, bool locked, gfp_t gfp);
+			       void *value, gfp_t gfp);
+int bpf_local_storage_clone(struct bpf_local_storage *from, void *owner,
+			    const struct bpf_local_storage_kind *kind);
 long bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
 			      void *value, u64 flags);
 long bpf_local_storage_delete(void *owner, struct bpf_local_storage_map *smap);
 void bpf_local_storage_destroy(void *owner,
 			       const struct bpf_local_storage_kind *kind);
 
+u32 bpf_local_storage_gen_get(const struct bpf_local_storage_call *call,
+			      const struct bpf_insn *old,
+			      struct bpf_insn *insns);
+
 void bpf_local_storage_note_sleepable(void);
-bool bpf_local_storage_is_nested(void);
+
+/* How many calls of the core on this CPU may be holding a lock. */
+DECLARE_PER_CPU(int, bpf_local_storage_sections);
+
+/**
+ * bpf_local_storage_is_nested - whether we interrupted a call of the core
+ *
+ * Context: Any.
+ * Return: True if a lock of the core may be held by this very CPU.
+ */
+static inline bool bpf_local_storage_is_nested(void)
+{
+	return this_cpu_read(bpf_local_storage_sections);
+}
 
 void *bpf_local_storage_fd_lookup(struct bpf_map *map, void *key);
 long bpf_local_storage_fd_update(struct bpf_map *map, void *key, void *value,

@@ -15,11 +15,6 @@ static DEFINE_BPF_LOCAL_STORAGE_SLOTS(cgrp_slots);
 
 BTF_ID_LIST_SINGLE(cgrp_btf_id, struct, cgroup)
 
-static notrace struct bpf_local_storage __rcu **cgrp_storage_ptr(void *owner)
-{
-	return &((struct cgroup *)owner)->bpf_cgrp_storage;
-}
-
 static void *cgrp_get_fd(int fd, void **ref)
 {
 	struct cgroup *cgroup = cgroup_v1v2_get_from_fd(fd);
@@ -33,10 +28,21 @@ static void cgrp_put_ref(void *ref)
 	cgroup_put(ref);
 }
 
+static struct bpf_insn *
+cgrp_gen_storage(struct bpf_insn *insn,
+		 const struct bpf_local_storage_call *call)
+{
+	BUILD_BUG_ON(offsetof(struct cgroup, bpf_cgrp_storage) > S16_MAX);
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_2,
+			      offsetof(struct cgroup, bpf_cgrp_storage));
+	return insn;
+}
+
 static const struct bpf_local_storage_kind cgrp_kind = {
-	.storage_ptr = cgrp_storage_ptr,
+	.pointer = offsetof(struct cgroup, bpf_cgrp_storage),
 	.get_fd = cgrp_get_fd,
 	.put_ref = cgrp_put_ref,
+	.gen_storage = cgrp_gen_storage,
 	.slots = &cgrp_slots,
 };
 

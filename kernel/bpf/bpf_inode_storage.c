@@ -20,11 +20,6 @@ static DEFINE_BPF_LOCAL_STORAGE_SLOTS(inode_slots);
 
 BTF_ID_LIST_SINGLE(inode_btf_id, struct, inode)
 
-static notrace struct bpf_local_storage __rcu **inode_storage_ptr(void *owner)
-{
-	return &((struct bpf_storage_blob *)owner)->storage;
-}
-
 static void *inode_get_fd(int fd, void **ref)
 {
 	struct file *file = fget_raw(fd);
@@ -46,10 +41,31 @@ static void inode_put_ref(void *ref)
 	fput(ref);
 }
 
+static struct bpf_insn *
+inode_gen_storage(struct bpf_insn *insn,
+		  const struct bpf_local_storage_call *call)
+{
+	int offset = bpf_lsm_blob_sizes.lbs_inode +
+		     offsetof(struct bpf_storage_blob, storage);
+
+	/* As bpf_inode() does; the offset is none where the LSM is off. */
+	if (!bpf_lsm_initialized || offset > S16_MAX)
+		return NULL;
+	BUILD_BUG_ON(offsetof(struct inode, i_security) > S16_MAX);
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_2,
+			      offsetof(struct inode, i_security));
+	*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0,
+			      BPF_LOCAL_STORAGE_IF_NULL);
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_0,
+			      offset);
+	return insn;
+}
+
 static const struct bpf_local_storage_kind inode_kind = {
-	.storage_ptr = inode_storage_ptr,
+	.pointer = offsetof(struct bpf_storage_blob, storage),
 	.get_fd = inode_get_fd,
 	.put_ref = inode_put_ref,
+	.gen_storage = inode_gen_storage,
 	.slots = &inode_slots,
 };
 

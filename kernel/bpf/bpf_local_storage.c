@@ -2,7 +2,8 @@
 /*
  * Local storage: values that BPF programs keep with a kernel object.
  *
- *   owner --> struct bpf_local_storage      made together with one element:
+ *   owner --> struct bpf_local_storage      made together with one element,
+ *                                           for a clone with several:
  *               first                         the element, and the rcu_head
  *                                             of the whole
  *               index --> { map, value } ...  maps that own no slot here
@@ -25,7 +26,9 @@
  *   alone if the owner is being destroyed and no sleepable program is around.
  * - Change: under storage->lock, and the bucket lock of the map nested in it.
  *   Linked or unlinked is therefore one fact, and exactly one of update,
- *   delete, destroy and map free unlinks an element and uncharges it.
+ *   delete, destroy and map free unlinks an element and uncharges it.  What a
+ *   new storage is made with is in it before anybody can see it, and linked
+ *   under the bucket lock only: nobody can unlink it before that.
  * - storage->owner is not NULL: the owner is alive, because destroying it
  *   takes the lock and clears it.  NULL: whoever holds the lock came too late
  *   and looks at the owner's pointer again, where an owner that was destroyed
@@ -47,6 +50,7 @@
 #include <linux/btf_ids.h>
 #include <linux/bpf_local_storage.h>
 #include <linux/bpf_mem_alloc.h>
+#include <linux/filter.h>
 #include <linux/hash.h>
 #include <linux/irq_work.h>
 #include <linux/llist.h>
@@ -63,6 +67,8 @@
 #define FROM_BPF_MA		1UL
 /* The largest value, in bytes, to be allocated together with a storage. */
 #define INSIDE_MAX		256
+/* Bytes beyond which a block of memory for copies does not grow. */
+#define CLONED_MAX		2048
 /* A grace period, and the work that frees a program and then its maps. */
 #define SLOT_WAIT		(HZ / 4)
 /* Blocks that programs may take in hard interrupts, per CPU and jiffy. */
@@ -71,8 +77,8 @@
 BTF_ID_LIST_GLOBAL_SINGLE(bpf_local_storage_map_btf_id, struct,
 			  bpf_local_storage_map)
 
-/* How many calls on this CPU are between section_enter() and section_exit(). */
-static DEFINE_PER_CPU(int, sections);
+/* Calls on this CPU that are between section_enter() and section_exit(). */
+DEFINE_PER_CPU(int, bpf_local_storage_sections);
 
 /* Whether there ever was a sleepable program that may create a value. */
 static bool sleepable_users;
@@ -88,19 +94,6 @@ static bool sleepable_users;
 void bpf_local_storage_note_sleepable(void)
 {
 	WRITE_ONCE(sleepable_users, true);
-}
-
-/**
- * bpf_local_storage_is_nested - whether we interrupted code in this file
- *
- * Context: Any.
- * Return: True if a lock of this file may be held by this very CPU.
- */
-bool bpf_local_storage_is_nested(void)
-{
-	/* Pairs with section_enter() on the CPU that we stay on. */
-	guard(preempt)();
-	return __this_cpu_read(sections);
 }
 
 /* What an owner has once it was destroyed: nobody's, empty, never freed. */
@@ -124,12 +117,12 @@ struct section {
 static __always_inline void section_enter(struct section *sec)
 {
 	local_irq_save(sec->irqflags);
-	sec->nested = __this_cpu_inc_return(sections) > 1 || in_nmi();
+	sec->nested = __this_cpu_inc_return(bpf_local_storage_sections) > 1 || in_nmi();
 }
 
 static __always_inline void section_exit(struct section *sec)
 {
-	__this_cpu_dec(sections);
+	__this_cpu_dec(bpf_local_storage_sections);
 	local_irq_restore(sec->irqflags);
 }
 
@@ -158,6 +151,14 @@ static u32 storage_bytes(const struct bpf_local_storage *storage)
 	return storage->size * 8;
 }
 
+/* Whether an element is part of its storage's memory. */
+static bool is_inside(const struct bpf_local_storage *storage,
+		      const struct bpf_local_storage_elem *elem)
+{
+	return (unsigned long)elem - (unsigned long)storage <
+	       storage_bytes(storage);
+}
+
 static u32 index_bytes(const struct bpf_local_storage_index *index)
 {
 	return struct_size(index, cells, (size_t)index->mask + 1);
@@ -172,7 +173,7 @@ static bool has_pointers(const struct bpf_local_storage_map *smap)
 }
 
 /*
- * Whether the map's element may be made together with the storage.  Its memory
+ * Whether the map's elements may be made together with a storage.  Its memory
  * then stays until the storage goes, so it must be small, and must not wait
  * for that with pointers in it.
  */
@@ -185,6 +186,12 @@ static struct bpf_local_storage_bucket *
 bucket_of(struct bpf_local_storage_map *smap, const void *owner)
 {
 	return &smap->buckets[hash_ptr(owner, smap->bucket_bits)];
+}
+
+static struct bpf_local_storage __rcu **
+pointer_of(void *owner, const struct bpf_local_storage_kind *kind)
+{
+	return owner + kind->pointer;
 }
 
 static void *first_value(struct bpf_local_storage *storage)
@@ -228,7 +235,7 @@ static struct bpf_local_storage_cell *
 index_cell(struct bpf_local_storage_index *index,
 	   const struct bpf_local_storage_map *smap)
 {
-	u32 i = smap->hash >> index->shift;
+	u32 i = smap->cell;
 	struct bpf_local_storage_map *key;
 
 	/* Ends: a quarter of the cells is empty, see index_has_room(). */
@@ -264,6 +271,130 @@ void *bpf_local_storage_lookup_index(struct bpf_local_storage *storage,
 	return rcu_dereference_check(cell->value, bpf_rcu_lock_held());
 }
 
+/* Lookup: as part of a program */
+
+/* R0 = the value in a slot of storage R0. */
+static struct bpf_insn *gen_slot(struct bpf_insn *insn, u8 slot)
+{
+	if (slot >= BPF_LOCAL_STORAGE_MIN_SLOTS) {
+		*insn++ = BPF_LDX_MEM(BPF_B, BPF_REG_5, BPF_REG_0,
+				      offsetof(struct bpf_local_storage,
+					       nr_slots));
+		*insn++ = BPF_JMP_IMM(BPF_JLE, BPF_REG_5, slot,
+				      BPF_LOCAL_STORAGE_TO_HELPER);
+	}
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_0,
+			      offsetof(struct bpf_local_storage, slots[slot]));
+	return insn;
+}
+
+/* R0 = the value in storage R0's index, if it is where it is looked for first. */
+static struct bpf_insn *gen_index(struct bpf_insn *insn,
+				  const struct bpf_local_storage_map *smap)
+{
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_0,
+			      offsetof(struct bpf_local_storage, index));
+	*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, BPF_LOCAL_STORAGE_IF_NULL);
+	*insn++ = BPF_LDX_MEM(BPF_W, BPF_REG_5, BPF_REG_0,
+			      offsetof(struct bpf_local_storage_index, mask));
+	*insn++ = BPF_ALU64_IMM(BPF_AND, BPF_REG_5, smap->cell);
+	*insn++ = BPF_ALU64_IMM(BPF_LSH, BPF_REG_5,
+				ilog2(sizeof(struct bpf_local_storage_cell)));
+	*insn++ = BPF_ALU64_REG(BPF_ADD, BPF_REG_5, BPF_REG_0);
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_5,
+			      offsetof(struct bpf_local_storage_index,
+				       cells[0].map));
+	/* R1 is the map. */
+	*insn++ = BPF_JMP_REG(BPF_JNE, BPF_REG_0, BPF_REG_1,
+			      BPF_LOCAL_STORAGE_TO_HELPER);
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_5,
+			      offsetof(struct bpf_local_storage_index,
+				       cells[0].value));
+	return insn;
+}
+
+/* R0 = the value, or NULL; the jumps are still to be aimed. */
+static struct bpf_insn *gen_lookup(const struct bpf_local_storage_call *call,
+				   struct bpf_insn *insn)
+{
+	struct bpf_local_storage_map *smap = to_local_storage_map(call->map);
+
+	if (call->maybe_null)
+		*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_2, 0,
+				      BPF_LOCAL_STORAGE_TO_HELPER);
+	insn = smap->kind->gen_storage(insn, call);
+	if (!insn)
+		return NULL;
+	*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, BPF_LOCAL_STORAGE_IF_NULL);
+	if (smap->slot == BPF_LOCAL_STORAGE_NO_SLOT)
+		return gen_index(insn, smap);
+	return gen_slot(insn, smap->slot);
+}
+
+static struct bpf_insn *gen_call(const struct bpf_local_storage_call *call,
+				 const struct bpf_insn *old,
+				 struct bpf_insn *insn)
+{
+	*insn++ = BPF_MOV64_IMM(BPF_REG_5, (__force __s32)call->gfp);
+	*insn++ = *old;
+	return insn;
+}
+
+/* Aim those jumps in [@insn, @end) that have a certain offset. */
+static void gen_jumps(struct bpf_insn *insn, const struct bpf_insn *end,
+		      int off, const struct bpf_insn *target)
+{
+	for (; insn < end; insn++)
+		if ((BPF_CLASS(insn->code) == BPF_JMP ||
+		     BPF_CLASS(insn->code) == BPF_JMP32) && insn->off == off)
+			insn->off = target - insn - 1;
+}
+
+/* "if (R0 == 0) goto ...", which a hit can pass over. */
+static bool is_null_check(const struct bpf_insn *insn)
+{
+	return insn->code == (BPF_JMP | BPF_JEQ | BPF_K) &&
+	       insn->dst_reg == BPF_REG_0 && !insn->imm;
+}
+
+/**
+ * bpf_local_storage_gen_get - the instructions that stand for a call of get
+ * @call: what is known about the call
+ * @old: the call, in its program
+ * @insns: room for the instructions, of which there are fewer than 32
+ *
+ * A hit is found without the helper, and so is that there is no value and none
+ * is wanted.  The helper's call is the last instruction.
+ *
+ * Context: Process.
+ * Return: The number of instructions.
+ */
+u32 bpf_local_storage_gen_get(const struct bpf_local_storage_call *call,
+			      const struct bpf_insn *old,
+			      struct bpf_insn *insns)
+{
+	struct bpf_insn *looked, *helper, *end;
+
+	static_assert(!offsetof(struct bpf_local_storage_map, map));
+
+	looked = call->map ? gen_lookup(call, insns) : NULL;
+	if (!looked)
+		return gen_call(call, old, insns) - insns;
+	helper = looked;
+	*helper++ = BPF_JMP_IMM(BPF_JNE, BPF_REG_0, 0, 0);
+	if (!call->creates)
+		*helper++ = BPF_JMP_A(0);
+	end = gen_call(call, old, helper);
+
+	gen_jumps(insns, looked, BPF_LOCAL_STORAGE_IF_NULL,
+		  call->creates ? helper : end);
+	gen_jumps(insns, looked, BPF_LOCAL_STORAGE_TO_HELPER, helper);
+	if (!call->creates)
+		looked[1].off = end - looked - 2;
+	looked[0].off = end - looked - 1 + is_null_check(old + 1);
+	return end - insns;
+}
+
 /**
  * bpf_local_storage_iter_init - begin a walk over an owner's elements
  * @iter: the walk
@@ -283,15 +414,8 @@ void bpf_local_storage_iter_init(struct bpf_local_storage_iter *iter,
 	iter->pos = 0;
 }
 
-/**
- * bpf_local_storage_iter_next - the next element of a walk
- * @iter: the walk
- *
- * Context: As for bpf_local_storage_iter_init().
- * Return: An element, valid until rcu_read_unlock(), or NULL at the end.
- */
-struct bpf_local_storage_elem *
-bpf_local_storage_iter_next(struct bpf_local_storage_iter *iter)
+static __always_inline struct bpf_local_storage_elem *
+iter_next(struct bpf_local_storage_iter *iter)
 {
 	struct bpf_local_storage *storage = iter->storage;
 	u32 nr_slots = storage->nr_slots;
@@ -310,6 +434,19 @@ bpf_local_storage_iter_next(struct bpf_local_storage_iter *iter)
 			return elem_of(storage, value);
 	}
 	return NULL;
+}
+
+/**
+ * bpf_local_storage_iter_next - the next element of a walk
+ * @iter: the walk
+ *
+ * Context: As for bpf_local_storage_iter_init().
+ * Return: An element, valid until rcu_read_unlock(), or NULL at the end.
+ */
+struct bpf_local_storage_elem *
+bpf_local_storage_iter_next(struct bpf_local_storage_iter *iter)
+{
+	return iter_next(iter);
 }
 
 /* Freeing */
@@ -470,10 +607,11 @@ static void free_storage(struct bpf_local_storage *storage)
 
 /* Changes; all under storage->lock */
 
+/* A storage without an owner is nobody's yet, or nobody's any more. */
 static struct bpf_local_storage_index *
 index_locked(struct bpf_local_storage *storage)
 {
-	return rcu_dereference_protected(storage->index,
+	return rcu_dereference_protected(storage->index, !storage->owner ||
 					 lockdep_is_held(&storage->lock));
 }
 
@@ -485,28 +623,34 @@ static bool index_has_room(const struct bpf_local_storage_index *index,
 	return index->keys + more <= cells - cells / 4;
 }
 
-static void value_set(struct bpf_local_storage *storage,
+static void index_set(struct bpf_local_storage *storage,
 		      struct bpf_local_storage_map *smap, void *value)
 {
-	struct bpf_local_storage_index *index;
-	struct bpf_local_storage_cell *cell;
+	struct bpf_local_storage_index *index = index_locked(storage);
+	struct bpf_local_storage_cell *cell = index_cell(index, smap);
 
-	/* Both stores pair with the loads in bpf_local_storage_lookup*(). */
-	if (smap->slot < storage->nr_slots) {
-		storage->used += !!value -
-			!!rcu_access_pointer(storage->slots[smap->slot]);
-		rcu_assign_pointer(storage->slots[smap->slot], value);
-		return;
-	}
-
-	index = index_locked(storage);
-	cell = index_cell(index, smap);
 	index->live += !!value - !!rcu_access_pointer(cell->value);
 	if (!cell->map) {
 		WRITE_ONCE(cell->map, smap);
 		index->keys++;
 	}
+	/* Pairs with the load in bpf_local_storage_lookup_index(). */
 	rcu_assign_pointer(cell->value, value);
+}
+
+static __always_inline void value_set(struct bpf_local_storage *storage,
+				      struct bpf_local_storage_map *smap,
+				      void *value)
+{
+	u8 slot = smap->slot;
+
+	if (unlikely(slot >= storage->nr_slots)) {
+		index_set(storage, smap, value);
+		return;
+	}
+	storage->used += !!value - !!rcu_access_pointer(storage->slots[slot]);
+	/* Pairs with the load in bpf_local_storage_lookup(). */
+	rcu_assign_pointer(storage->slots[slot], value);
 }
 
 /* Put @fresh, which has room, in place of the index; returns the old one. */
@@ -552,13 +696,11 @@ static void link_elem(struct bpf_local_storage_bucket *bucket,
 		hlist_add_head(&elem->map_node, &bucket->elems);
 	bucket->count++;
 	WRITE_ONCE(elem->map->used, true);
-	value_set(storage_of_elem(elem), elem->map,
-		  bpf_local_storage_value(elem));
 }
 
 /*
  * Take an element off its map and uncharge it.  Returns what the caller has
- * to free: NULL for the first element, which goes with its storage.
+ * to free: NULL for an element that goes with its storage.
  */
 static struct bpf_local_storage_elem *
 unlink_elem(struct bpf_local_storage_bucket *bucket,
@@ -569,7 +711,7 @@ unlink_elem(struct bpf_local_storage_bucket *bucket,
 	lockdep_assert_held(&bucket->lock);
 	hlist_del(&elem->map_node);
 	bucket->count--;
-	if (elem == &storage->first)
+	if (is_inside(storage, elem))
 		return NULL;
 	uncharge(elem->map->kind, storage->owner, elem_bytes(elem->map));
 	return elem;
@@ -594,7 +736,7 @@ static void detach(struct bpf_local_storage *storage,
 	 * bpf_local_storage_destroy(): who sees NULL may free it.
 	 */
 	smp_store_release((__force struct bpf_local_storage **)
-			  kind->storage_ptr(owner), next);
+			  pointer_of(owner, kind), next);
 }
 
 static bool is_empty(struct bpf_local_storage *storage)
@@ -647,8 +789,9 @@ static void *bpf_ma_zalloc(u32 bytes)
 }
 
 /* Zeroed; sets *from_bpf_ma, which freeing has to know. */
-static void *charged_alloc(void *owner, struct bpf_local_storage_map *smap,
-			   u32 bytes, gfp_t gfp, bool *from_bpf_ma)
+static __always_inline void *
+charged_alloc(void *owner, struct bpf_local_storage_map *smap, u32 bytes,
+	      gfp_t gfp, bool *from_bpf_ma)
 {
 	void *block;
 	int err;
@@ -657,7 +800,7 @@ static void *charged_alloc(void *owner, struct bpf_local_storage_map *smap,
 	if (err)
 		return ERR_PTR(err);
 	*from_bpf_ma = is_delicate();
-	if (*from_bpf_ma)
+	if (unlikely(*from_bpf_ma))
 		block = bpf_ma_zalloc(bytes);
 	else
 		block = bpf_map_kzalloc(&smap->map, bytes, gfp | __GFP_NOWARN);
@@ -675,32 +818,28 @@ static void charged_free(void *owner, struct bpf_local_storage_map *smap,
 	free_block(block, from_bpf_ma);
 }
 
-static struct bpf_local_storage *storage_new(void *owner,
-					     struct bpf_local_storage_map *smap,
-					     gfp_t gfp)
+/*
+ * A storage for @owner that nobody can see, with @inside bytes for elements
+ * behind its slots.
+ */
+static __always_inline struct bpf_local_storage *
+storage_new(void *owner, struct bpf_local_storage_map *smap, u32 inside,
+	    gfp_t gfp)
 {
-	struct bpf_local_storage *storage;
-	u32 nr_slots, bytes;
-	bool from_bpf_ma;
-
 	/* Pairs with nothing: a stale value only makes the index do more. */
-	nr_slots = clamp_t(u32, READ_ONCE(smap->kind->slots->top),
-			   BPF_LOCAL_STORAGE_MIN_SLOTS, BPF_LOCAL_STORAGE_SLOTS);
-	nr_slots = roundup_pow_of_two(nr_slots);
-	bytes = struct_size(storage, slots, nr_slots);
-	if (fits_inside(smap))
-		bytes += value_bytes(smap);
+	u8 nr_slots = READ_ONCE(smap->kind->slots->nr);
+	struct bpf_local_storage *storage;
+	bool from_bpf_ma;
+	u32 bytes;
 
+	bytes = struct_size(storage, slots, nr_slots) + inside;
 	storage = charged_alloc(owner, smap, bytes, gfp, &from_bpf_ma);
 	if (IS_ERR(storage))
 		return storage;
 	storage->first.home = from_bpf_ma ? FROM_BPF_MA : 0;
 	raw_spin_lock_init(&storage->lock);
-	storage->owner = owner;
 	storage->size = bytes / 8;
 	storage->nr_slots = nr_slots;
-	if (fits_inside(smap))
-		storage->first.map = smap;
 	return storage;
 }
 
@@ -718,10 +857,142 @@ index_new(void *owner, struct bpf_local_storage_map *smap, u32 keys, gfp_t gfp)
 	if (IS_ERR(index))
 		return index;
 	index->from_bpf_ma = from_bpf_ma;
-	index->shift = 32 - ilog2(cells);
 	index->mask = cells - 1;
 	return index;
 }
+
+static struct bpf_local_storage_elem *
+elem_new(void *owner, struct bpf_local_storage_map *smap, gfp_t gfp)
+{
+	struct bpf_local_storage_elem *elem;
+	bool from_bpf_ma;
+
+	elem = charged_alloc(owner, smap, elem_bytes(smap), gfp, &from_bpf_ma);
+	if (IS_ERR(elem))
+		return elem;
+	elem->map = smap;
+	elem->home = from_bpf_ma ? FROM_BPF_MA : 0;
+	return elem;
+}
+
+/* Undo what makes them; nobody has seen them. */
+
+static void storage_drop(void *owner, struct bpf_local_storage_map *smap,
+			 struct bpf_local_storage *storage)
+{
+	charged_free(owner, smap, storage, storage_bytes(storage),
+		     storage->first.home & FROM_BPF_MA);
+}
+
+static void index_drop(void *owner, struct bpf_local_storage_map *smap,
+		       struct bpf_local_storage_index *index)
+{
+	if (!IS_ERR_OR_NULL(index))
+		charged_free(owner, smap, index, index_bytes(index),
+			     index->from_bpf_ma);
+}
+
+static void elem_drop(void *owner, struct bpf_local_storage_elem *elem)
+{
+	if (!IS_ERR_OR_NULL(elem))
+		charged_free(owner, elem->map, elem, elem_bytes(elem->map),
+			     elem->home & FROM_BPF_MA);
+}
+
+/* Set a new value, of zeroes so far, to @from if there is one. */
+static __always_inline void fill_value(struct bpf_local_storage_map *smap,
+				       void *value, void *from, bool locked)
+{
+	struct bpf_map *map = &smap->map;
+
+	if (!from && IS_ERR_OR_NULL(map->record))
+		return;
+	check_and_init_map_value(map, value);
+	if (locked)
+		copy_map_value_locked(map, value, from, true);
+	else if (from)
+		copy_map_value(map, value, from);
+}
+
+/* The first value of an owner */
+
+/* Add an element to a storage that nobody can see. */
+static void put_unseen(struct bpf_local_storage *storage,
+		       struct bpf_local_storage_elem *elem)
+{
+	elem->home = (unsigned long)storage | (elem->home & FROM_BPF_MA);
+	value_set(storage, elem->map, bpf_local_storage_value(elem));
+}
+
+/*
+ * Let the owner have the storage with this element in it.  -EAGAIN: it has one
+ * already.
+ */
+static int publish(struct bpf_local_storage *storage, void *owner,
+		   struct bpf_local_storage_elem *elem)
+{
+	struct bpf_local_storage_bucket *bucket = bucket_of(elem->map, owner);
+	struct bpf_local_storage **ptr;
+	struct section sec;
+	int err = -EBUSY;
+
+	ptr = (__force struct bpf_local_storage **)
+		pointer_of(owner, elem->map->kind);
+	section_enter(&sec);
+	/* Pairs with whoever finds the element there and wants to unlink it. */
+	if (!section_lock(&sec, &bucket->lock))
+		goto exit;
+	err = -EAGAIN;
+	storage->owner = owner;
+	/* Pairs with the dependency of whoever loads the owner's pointer. */
+	if (likely(!cmpxchg(ptr, NULL, storage))) {
+		link_elem(bucket, elem, NULL);
+		err = 0;
+	}
+	raw_spin_unlock(&bucket->lock);
+exit:
+	section_exit(&sec);
+	return err;
+}
+
+/* The owner keeps nothing yet: its value, or -EAGAIN if it has got a storage. */
+static void *create_first(void *owner, struct bpf_local_storage_map *smap,
+			  void *from, bool locked, gfp_t gfp)
+{
+	u32 inside = fits_inside(smap) ? value_bytes(smap) : 0;
+	struct bpf_local_storage_index *index = NULL;
+	struct bpf_local_storage_elem *elem;
+	struct bpf_local_storage *storage;
+	void *value;
+	int err;
+
+	storage = storage_new(owner, smap, inside, gfp);
+	if (IS_ERR(storage))
+		return storage;
+	elem = likely(inside) ? &storage->first : elem_new(owner, smap, gfp);
+	if (unlikely(smap->slot >= storage->nr_slots))
+		index = index_new(owner, smap, 1, gfp);
+	err = PTR_ERR_OR_ZERO(elem) ?: PTR_ERR_OR_ZERO(index);
+	if (unlikely(err))
+		goto drop;
+
+	RCU_INIT_POINTER(storage->index, index);
+	elem->map = smap;
+	value = likely(inside) ? first_value(storage) : elem + 1;
+	fill_value(smap, value, from, locked);
+	put_unseen(storage, elem);
+	err = publish(storage, owner, elem);
+	if (likely(!err))
+		return value;
+drop:
+	if (!inside)
+		elem_drop(owner, elem);
+	index_drop(owner, smap, index);
+	storage_drop(owner, smap, storage);
+	return ERR_PTR(err);
+}
+
+/* Further values, and new ones in place of old ones */
 
 /**
  * struct change - one creation or update on its way
@@ -731,7 +1002,7 @@ index_new(void *owner, struct bpf_local_storage_map *smap, u32 keys, gfp_t gfp)
  * @locked: take the bpf_spin_lock of @value while copying it
  * @mode: BPF_ANY, BPF_NOEXIST or BPF_EXIST
  * @gfp: how to allocate
- * @elem: the new element, not linked yet
+ * @elem: the new element, not linked yet; kept from attempt to attempt
  * @index: a larger index, not published yet
  * @old_elem: what the change took out, to be freed
  * @old_index: likewise
@@ -751,39 +1022,13 @@ struct change {
 	void *found;
 };
 
-static void fill_value(struct change *ch, void *value)
-{
-	struct bpf_map *map = &ch->smap->map;
-
-	check_and_init_map_value(map, value);
-	if (ch->locked)
-		copy_map_value_locked(map, value, ch->value, true);
-	else if (ch->value)
-		copy_map_value(map, value, ch->value);
-}
-
 static int new_elem(struct change *ch)
 {
-	bool from_bpf_ma;
-
-	ch->elem = charged_alloc(ch->owner, ch->smap, elem_bytes(ch->smap),
-				 ch->gfp, &from_bpf_ma);
+	ch->elem = elem_new(ch->owner, ch->smap, ch->gfp);
 	if (IS_ERR(ch->elem))
 		return PTR_ERR(no_free_ptr(ch->elem));
-	ch->elem->map = ch->smap;
-	ch->elem->home = from_bpf_ma ? FROM_BPF_MA : 0;
-	fill_value(ch, ch->elem + 1);
+	fill_value(ch->smap, ch->elem + 1, ch->value, ch->locked);
 	return 0;
-}
-
-/* Forget an element that the change made and does not need. */
-static void drop_elem(struct change *ch)
-{
-	struct bpf_local_storage_elem *elem = no_free_ptr(ch->elem);
-
-	if (elem)
-		charged_free(ch->owner, ch->smap, elem, elem_bytes(ch->smap),
-			     elem->home & FROM_BPF_MA);
 }
 
 static int new_index(struct change *ch, u32 keys)
@@ -794,22 +1039,13 @@ static int new_index(struct change *ch, u32 keys)
 	return 0;
 }
 
-static void drop_index(struct change *ch)
-{
-	struct bpf_local_storage_index *index = no_free_ptr(ch->index);
-
-	if (index)
-		charged_free(ch->owner, ch->smap, index, index_bytes(index),
-			     index->from_bpf_ma);
-}
-
 /* Free what the change replaced, and what it made and did not use. */
 static void change_end(struct change *ch)
 {
 	free_elem(ch->old_elem);
 	free_index(ch->old_index);
-	drop_elem(ch);
-	drop_index(ch);
+	elem_drop(ch->owner, ch->elem);
+	index_drop(ch->owner, ch->smap, ch->index);
 }
 
 /* Whether @mode allows the change, given what is there. */
@@ -855,9 +1091,10 @@ static void put_elem(struct change *ch, struct bpf_local_storage *storage,
 	old = ch->found ? elem_of(storage, ch->found) : NULL;
 	elem->home = (unsigned long)storage | (elem->home & FROM_BPF_MA);
 	link_elem(bucket, elem, old);
+	ch->found = elem + 1;
+	value_set(storage, ch->smap, ch->found);
 	if (old)
 		ch->old_elem = unlink_elem(bucket, old);
-	ch->found = bpf_local_storage_value(elem);
 }
 
 /*
@@ -900,71 +1137,6 @@ exit:
 	return err;
 }
 
-/*
- * Publish a storage that holds the change.  Its lock is held meanwhile, so
- * that nobody changes it before the first element is linked.
- */
-static int publish_storage(struct change *ch, struct bpf_local_storage *storage)
-{
-	struct bpf_local_storage_bucket *bucket = bucket_of(ch->smap, ch->owner);
-	struct bpf_local_storage **ptr;
-	struct section sec;
-	int err = -EBUSY;
-
-	ptr = (__force struct bpf_local_storage **)
-		ch->smap->kind->storage_ptr(ch->owner);
-	section_enter(&sec);
-	/* Nobody else knows the lock yet, so it is free even when nested. */
-	section_lock(&sec, &storage->lock);
-	/* Pairs with other owners whose elements hash to the same bucket. */
-	if (!section_lock(&sec, &bucket->lock))
-		goto unlock;
-	err = -EAGAIN;
-	/* Pairs with the dependency of whoever loads the owner's pointer. */
-	if (cmpxchg(ptr, NULL, storage))
-		goto unlock_bucket;
-	ensure_cell(ch, storage);
-	put_elem(ch, storage, bucket);
-	err = 0;
-unlock_bucket:
-	raw_spin_unlock(&bucket->lock);
-unlock:
-	raw_spin_unlock(&storage->lock);
-	section_exit(&sec);
-	return err;
-}
-
-/* The owner keeps nothing yet: give it a storage with the value in it. */
-static int first_change(struct change *ch)
-{
-	struct bpf_local_storage *storage;
-	int err = 0;
-
-	storage = storage_new(ch->owner, ch->smap, ch->gfp);
-	if (IS_ERR(storage))
-		return PTR_ERR(storage);
-
-	if (ch->smap->slot >= storage->nr_slots && !ch->index)
-		err = new_index(ch, 1);
-	if (!err && storage->first.map) {
-		drop_elem(ch);
-		ch->elem = &storage->first;
-		fill_value(ch, first_value(storage));
-	} else if (!err && !ch->elem) {
-		err = new_elem(ch);
-	}
-	if (!err)
-		err = publish_storage(ch, storage);
-	if (!err)
-		return 0;
-
-	if (ch->elem == &storage->first)
-		ch->elem = NULL;
-	charged_free(ch->owner, ch->smap, storage, storage_bytes(storage),
-		     storage->first.home & FROM_BPF_MA);
-	return err;
-}
-
 /* The owner keeps something: add to it or replace in it. */
 static int further_change(struct change *ch, struct bpf_local_storage *storage)
 {
@@ -977,15 +1149,15 @@ static int further_change(struct change *ch, struct bpf_local_storage *storage)
 	if (err != -ENOSPC)
 		return err;
 
-	drop_index(ch);
+	index_drop(ch->owner, ch->smap, no_free_ptr(ch->index));
 	return new_index(ch, keys) ?: -EAGAIN;
 }
 
 static struct bpf_local_storage *
 storage_of(void *owner, const struct bpf_local_storage_kind *kind)
 {
-	/* Pairs with cmpxchg() in publish_storage(). */
-	return rcu_dereference_check(*kind->storage_ptr(owner),
+	/* Pairs with cmpxchg() in publish(). */
+	return rcu_dereference_check(*pointer_of(owner, kind),
 				     bpf_rcu_lock_held());
 }
 
@@ -1006,8 +1178,14 @@ static int try_change(struct change *ch)
 	storage = storage_of(ch->owner, ch->smap->kind);
 	if (storage == &gone)
 		return -ENOENT;
-	if (!storage)
-		return check_mode(ch->mode, NULL) ?: first_change(ch);
+	if (!storage) {
+		err = check_mode(ch->mode, NULL);
+		if (err)
+			return err;
+		ch->found = create_first(ch->owner, ch->smap, ch->value,
+					 ch->locked, ch->gfp);
+		return PTR_ERR_OR_ZERO(ch->found);
+	}
 	err = further_change(ch, storage);
 	if (err != -ESTALE)
 		return err;
@@ -1028,20 +1206,9 @@ static int change(struct change *ch)
 	return err;
 }
 
-/**
- * bpf_local_storage_create - give an owner a value unless it has one
- * @owner: the owner; the caller sees to it that it is not being destroyed
- * @smap: the map
- * @value: the initial value, or NULL for zeroes
- * @locked: copy @value under the bpf_spin_lock in it
- * @gfp: GFP_ATOMIC, or GFP_KERNEL where sleeping is allowed
- *
- * Context: As @gfp says, under rcu_read_lock() or rcu_read_lock_trace().
- * Return: The new value, or the one that another CPU made first; -ENOMEM;
- *	-EBUSY when the call interrupted another one on the same storage.
- */
-void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
-			       void *value, bool locked, gfp_t gfp)
+static noinline void *create_further(void *owner,
+				     struct bpf_local_storage_map *smap,
+				     void *value, bool locked, gfp_t gfp)
 {
 	struct change ch = {
 		.owner = owner, .smap = smap, .value = value, .locked = locked,
@@ -1053,6 +1220,38 @@ void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
 	if (err && err != -EEXIST)
 		return ERR_PTR(err);
 	return ch.found;
+}
+
+/* @locked: copy @value under the bpf_spin_lock in it. */
+static __always_inline void *create(void *owner,
+				    struct bpf_local_storage_map *smap,
+				    void *value, bool locked, gfp_t gfp)
+{
+	void *found = ERR_PTR(-EAGAIN);
+
+	/* Most owners keep one value. */
+	if (likely(!storage_of(owner, smap->kind)))
+		found = create_first(owner, smap, value, locked, gfp);
+	if (unlikely(found == ERR_PTR(-EAGAIN)))
+		found = create_further(owner, smap, value, locked, gfp);
+	return found;
+}
+
+/**
+ * bpf_local_storage_create - give an owner a value unless it has one
+ * @owner: the owner; the caller sees to it that it is not being destroyed
+ * @smap: the map
+ * @value: the initial value, or NULL for zeroes
+ * @gfp: GFP_ATOMIC, or GFP_KERNEL where sleeping is allowed
+ *
+ * Context: As @gfp says, under rcu_read_lock() or rcu_read_lock_trace().
+ * Return: The new value, or the one that another CPU made first; -ENOMEM;
+ *	-EBUSY when the call interrupted another one on the same storage.
+ */
+void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
+			       void *value, gfp_t gfp)
+{
+	return create(owner, smap, value, false, gfp);
 }
 
 /**
@@ -1074,8 +1273,194 @@ void *bpf_local_storage_get(void *owner, struct bpf_map *map, void *value,
 
 	if (found || flags != BPF_LOCAL_STORAGE_GET_F_CREATE)
 		return found;
-	found = bpf_local_storage_create(owner, smap, value, false, gfp);
+	found = bpf_local_storage_create(owner, smap, value, gfp);
 	return IS_ERR(found) ? NULL : found;
+}
+
+/* Copies for a new owner */
+
+static bool is_cloned(const struct bpf_local_storage_map *smap)
+{
+	return smap->map.map_flags & BPF_F_CLONE;
+}
+
+/* Whether the copy can be part of a storage with so many slots. */
+static bool goes_inside(const struct bpf_local_storage_map *smap, u32 nr_slots)
+{
+	return is_cloned(smap) && smap->slot < nr_slots && fits_inside(smap);
+}
+
+/*
+ * Bytes for the copies that can be part of the storage that is to be made;
+ * sets *others if there are more.
+ */
+static u32 cloned_bytes(struct bpf_local_storage *from, u32 nr_slots,
+			struct bpf_local_storage_map **some_map, bool *others)
+{
+	struct bpf_local_storage_elem *elem;
+	struct bpf_local_storage_iter iter;
+	u32 bytes = 0;
+
+	bpf_local_storage_iter_init(&iter, from);
+	while ((elem = iter_next(&iter))) {
+		if (!is_cloned(elem->map))
+			continue;
+		if (bytes >= CLONED_MAX || !goes_inside(elem->map, nr_slots)) {
+			*others = true;
+			continue;
+		}
+		bytes += bytes ? elem_bytes(elem->map) : value_bytes(elem->map);
+		*some_map = elem->map;
+	}
+	return bytes;
+}
+
+static bool clone_locked(const struct bpf_local_storage_map *smap)
+{
+	return btf_record_has_field(smap->map.record, BPF_SPIN_LOCK);
+}
+
+/*
+ * Lay copies of what has room behind the slots of @storage, which nobody can
+ * see, without putting them into it; returns their number.
+ */
+static u32 clone_inside(struct bpf_local_storage *from,
+			struct bpf_local_storage *storage)
+{
+	void *end = (void *)storage + storage_bytes(storage);
+	struct bpf_local_storage_elem *elem, *copy = &storage->first;
+	void *value = first_value(storage);
+	struct bpf_local_storage_iter iter;
+	u32 nr = 0;
+
+	bpf_local_storage_iter_init(&iter, from);
+	while ((elem = iter_next(&iter))) {
+		if (!goes_inside(elem->map, storage->nr_slots) ||
+		    value + value_bytes(elem->map) > end)
+			continue;
+		copy->map = elem->map;
+		copy->home |= (unsigned long)storage;
+		fill_value(copy->map, value, bpf_local_storage_value(elem),
+			   clone_locked(copy->map));
+		copy = value + value_bytes(copy->map);
+		value = copy + 1;
+		nr++;
+	}
+	return nr;
+}
+
+/* Link a copy, unless its map is on its way out and may not look for it. */
+static void link_copy(struct bpf_local_storage *storage,
+		      struct bpf_local_storage_elem *elem, void *value)
+{
+	struct bpf_local_storage_map *smap = elem->map;
+	struct bpf_local_storage_bucket *bucket;
+
+	bucket = bucket_of(smap, storage->owner);
+	/* Pairs with map free, which comes here after the last reference. */
+	raw_spin_lock(&bucket->lock);
+	if (atomic64_read(&smap->map.refcnt)) {
+		link_elem(bucket, elem, NULL);
+		value_set(storage, smap, value);
+	}
+	raw_spin_unlock(&bucket->lock);
+}
+
+/*
+ * Let the owner have the storage with the copies in it, if there are any.  It
+ * is locked so that map free does not find it empty before all are linked.
+ */
+static bool publish_copies(struct bpf_local_storage *storage, void *owner,
+			   const struct bpf_local_storage_kind *kind, u32 nr)
+{
+	struct bpf_local_storage_elem *elem = &storage->first;
+	void *value = first_value(storage);
+	struct section sec;
+	bool used;
+
+	section_enter(&sec);
+	/* Pairs with map free, which has found a copy. */
+	raw_spin_lock(&storage->lock);
+	storage->owner = owner;
+	for (; nr; nr--) {
+		link_copy(storage, elem, value);
+		elem = value + value_bytes(elem->map);
+		value = elem + 1;
+	}
+	used = storage->used;
+	/* Pairs with the dependency of whoever loads the owner's pointer. */
+	if (used)
+		rcu_assign_pointer(*pointer_of(owner, kind), storage);
+	raw_spin_unlock(&storage->lock);
+	section_exit(&sec);
+	return used;
+}
+
+/* Give an owner that nobody can see a storage with as many copies as fit in. */
+static int clone_together(struct bpf_local_storage *from, void *owner,
+			  const struct bpf_local_storage_kind *kind,
+			  bool *others)
+{
+	struct bpf_local_storage_map *smap = NULL;
+	struct bpf_local_storage *storage;
+	u32 bytes, nr;
+
+	bytes = cloned_bytes(from, READ_ONCE(kind->slots->nr), &smap, others);
+	if (!bytes)
+		return 0;
+	storage = storage_new(owner, smap, bytes, GFP_ATOMIC);
+	if (IS_ERR(storage))
+		return PTR_ERR(storage);
+	nr = clone_inside(from, storage);
+	if (!publish_copies(storage, owner, kind, nr))
+		storage_drop(owner, smap, storage);
+	return 0;
+}
+
+/* Copy one element, unless it has been copied. */
+static int clone_apart(struct bpf_local_storage_elem *elem, void *owner)
+{
+	struct bpf_local_storage_map *smap = elem->map;
+	void *value;
+
+	if (!is_cloned(smap) || find(owner, smap))
+		return 0;
+	/* A map on its way out has nothing to give to a new owner. */
+	if (IS_ERR(bpf_map_inc_not_zero(&smap->map)))
+		return 0;
+	value = create(owner, smap, bpf_local_storage_value(elem),
+		       clone_locked(smap), GFP_ATOMIC);
+	bpf_map_put(&smap->map);
+	return PTR_ERR_OR_ZERO(value);
+}
+
+/**
+ * bpf_local_storage_clone - copy to a new owner what another hands down
+ * @from: what the other one keeps
+ * @owner: the new one, which keeps nothing and nobody else can see yet
+ * @kind: its kind
+ *
+ * Copies the elements of maps with BPF_F_CLONE, most of them into one block of
+ * memory.  After an error, destroying @owner frees what has been copied.
+ *
+ * Context: Process or softirq, under rcu_read_lock(); does not sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int bpf_local_storage_clone(struct bpf_local_storage *from, void *owner,
+			    const struct bpf_local_storage_kind *kind)
+{
+	struct bpf_local_storage_elem *elem;
+	struct bpf_local_storage_iter iter;
+	bool others = false;
+	int err;
+
+	err = clone_together(from, owner, kind, &others);
+	if (err || !others)
+		return err;
+	bpf_local_storage_iter_init(&iter, from);
+	while (!err && (elem = bpf_local_storage_iter_next(&iter)))
+		err = clone_apart(elem, owner);
+	return err;
 }
 
 /**
@@ -1269,7 +1654,7 @@ void bpf_local_storage_destroy(void *owner,
 			       const struct bpf_local_storage_kind *kind)
 {
 	struct bpf_local_storage **ptr = (__force struct bpf_local_storage **)
-		kind->storage_ptr(owner);
+		pointer_of(owner, kind);
 	struct bpf_local_storage *storage;
 
 	/* Pairs with synchronize_rcu() in map free, for elem->map. */
@@ -1277,7 +1662,7 @@ void bpf_local_storage_destroy(void *owner,
 	do {
 		/* Pairs with the release in detach(). */
 		storage = smp_load_acquire(ptr);
-		/* Pairs with the cmpxchg() in publish_storage(). */
+		/* Pairs with the cmpxchg() in publish(). */
 		if (!storage)
 			storage = cmpxchg(ptr, NULL, &gone);
 	} while (storage && storage != &gone &&
@@ -1510,6 +1895,19 @@ static bool is_leaving(const struct bpf_local_storage_map *smap, bool in_vain)
 	return !in_vain && !atomic64_read(&smap->map.usercnt);
 }
 
+/* See how many slots a new storage has to have; 4, 8 or 16. */
+static void slots_count(struct bpf_local_storage_slots *slots)
+{
+	u8 nr = BPF_LOCAL_STORAGE_SLOTS;
+
+	lockdep_assert_held(&slots->lock);
+	while (nr > BPF_LOCAL_STORAGE_MIN_SLOTS &&
+	       !memchr_inv(&slots->map[nr / 2], 0,
+			   nr / 2 * sizeof(slots->map[0])))
+		nr /= 2;
+	WRITE_ONCE(slots->nr, nr);
+}
+
 /* Take a slot; true, too, if there is none and none to wait for. */
 static bool slot_settle(struct bpf_local_storage_slots *slots,
 			struct bpf_local_storage_map *smap)
@@ -1524,7 +1922,7 @@ static bool slot_settle(struct bpf_local_storage_slots *slots,
 			settled = false;
 	if (i < BPF_LOCAL_STORAGE_SLOTS) {
 		slots->map[i] = smap;
-		WRITE_ONCE(slots->top, max_t(u8, slots->top, i + 1));
+		slots_count(slots);
 		smap->slot = i;
 		settled = true;
 	}
@@ -1576,8 +1974,7 @@ static void slot_release(struct bpf_local_storage_map *smap)
 	spin_lock(&slots->lock);
 	slots->map[smap->slot] = NULL;
 	slots->in_vain &= ~BIT(smap->slot);
-	while (slots->top && !slots->map[slots->top - 1])
-		WRITE_ONCE(slots->top, slots->top - 1);
+	slots_count(slots);
 	spin_unlock(&slots->lock);
 	wake_up(&slot_released);
 }
@@ -1642,9 +2039,8 @@ struct bpf_map *
 bpf_local_storage_map_alloc(union bpf_attr *attr,
 			    const struct bpf_local_storage_kind *kind)
 {
-	static atomic_t sequence;
 	struct bpf_local_storage_map *smap;
-	int err = -ENOMEM;
+	int err;
 	u32 i;
 
 	smap = bpf_map_area_alloc(sizeof(*smap), NUMA_NO_NODE);
@@ -1655,22 +2051,32 @@ bpf_local_storage_map_alloc(union bpf_attr *attr,
 	atomic64_set(&smap->map.refcnt, 1);
 	atomic64_set(&smap->map.usercnt, 1);
 	smap->kind = kind;
-	/* Consecutive multiples spread evenly over a table of any size. */
-	smap->hash = (u32)atomic_inc_return(&sequence) * GOLDEN_RATIO_32;
+	err = ida_alloc(&kind->slots->numbers, GFP_KERNEL);
+	if (err < 0)
+		goto free;
+	smap->number = err;
+	/*
+	 * Numbers below a power of two have as many different cells, so that a
+	 * lookup finds its map at once; and so have multiples of 16.
+	 */
+	smap->cell = smap->number ^ smap->number >> 4;
 	smap->bucket_bits = max_t(u32, 1, ilog2(roundup_pow_of_two(num_possible_cpus())));
 
 	smap->buckets = bpf_map_area_alloc(sizeof(*smap->buckets) <<
 					   smap->bucket_bits, NUMA_NO_NODE);
+	err = -ENOMEM;
 	if (!smap->buckets)
-		goto free;
+		goto free_number;
 	for (i = 0; i < BIT(smap->bucket_bits); i++)
 		raw_spin_lock_init(&smap->buckets[i].lock);
 	err = slot_acquire(smap);
 	if (err)
-		goto free;
+		goto free_number;
 	return &smap->map;
-free:
+free_number:
+	ida_free(&kind->slots->numbers, smap->number);
 	bpf_map_area_free(smap->buckets);
+free:
 	bpf_map_area_free(smap);
 	return ERR_PTR(err);
 }
@@ -1719,6 +2125,7 @@ void bpf_local_storage_map_free(struct bpf_map *map)
 		} while (storage);
 	}
 	slot_release(smap);
+	ida_free(&smap->kind->slots->numbers, smap->number);
 
 	/* A failed creation must not wait: it may be in a sleepable program. */
 	if (!smap->used)

@@ -17,11 +17,6 @@
 
 static DEFINE_BPF_LOCAL_STORAGE_SLOTS(task_slots);
 
-static notrace struct bpf_local_storage __rcu **task_storage_ptr(void *owner)
-{
-	return &((struct task_struct *)owner)->bpf_storage;
-}
-
 static void *task_get_fd(int fd, void **ref)
 {
 	struct task_struct *task;
@@ -44,10 +39,21 @@ static void task_put_ref(void *ref)
 	put_task_struct(ref);
 }
 
+static struct bpf_insn *
+task_gen_storage(struct bpf_insn *insn,
+		 const struct bpf_local_storage_call *call)
+{
+	BUILD_BUG_ON(offsetof(struct task_struct, bpf_storage) > S16_MAX);
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_2,
+			      offsetof(struct task_struct, bpf_storage));
+	return insn;
+}
+
 static const struct bpf_local_storage_kind task_kind = {
-	.storage_ptr = task_storage_ptr,
+	.pointer = offsetof(struct task_struct, bpf_storage),
 	.get_fd = task_get_fd,
 	.put_ref = task_put_ref,
+	.gen_storage = task_gen_storage,
 	.slots = &task_slots,
 };
 

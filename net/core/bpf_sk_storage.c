@@ -20,11 +20,6 @@
 
 static DEFINE_BPF_LOCAL_STORAGE_SLOTS(sk_slots);
 
-static notrace struct bpf_local_storage __rcu **sk_storage_ptr(void *owner)
-{
-	return &((struct sock *)owner)->sk_bpf_storage;
-}
-
 static int sk_charge(void *owner, u32 size)
 {
 	struct sock *sk = owner;
@@ -63,10 +58,59 @@ static void sk_put_ref(void *ref)
 	sockfd_put(sock);
 }
 
+/* Nothing but a full socket has a pointer to a storage: leave out the others. */
+static struct bpf_insn *gen_fullsock(struct bpf_insn *insn)
+{
+	*insn++ = BPF_LDX_MEM(BPF_B, BPF_REG_0, BPF_REG_2,
+			      offsetof(struct sock_common, skc_state));
+	/* Times 2^32 / 6, only a multiple of 6 leaves next to nothing. */
+	BUILD_BUG_ON(TCP_TIME_WAIT % 6 || TCP_NEW_SYN_RECV % 6);
+	*insn++ = BPF_ALU32_IMM(BPF_MUL, BPF_REG_0, U32_MAX / 6 + 1);
+	*insn++ = BPF_JMP32_IMM(BPF_JLT, BPF_REG_0, U8_MAX,
+				BPF_LOCAL_STORAGE_TO_HELPER);
+	return insn;
+}
+
+/* What bpf_sk_storage_get_tracing() asks first, where a program can ask it. */
+static struct bpf_insn *gen_context(struct bpf_insn *insn)
+{
+#if defined(CONFIG_X86_64) && !defined(CONFIG_UML)
+	struct bpf_insn address[] = {
+		BPF_LD_IMM64(BPF_REG_0, (unsigned long)&pcpu_hot.preempt_count),
+	};
+
+	*insn++ = address[0];
+	*insn++ = address[1];
+	*insn++ = BPF_MOV64_PERCPU_REG(BPF_REG_0, BPF_REG_0);
+	*insn++ = BPF_LDX_MEM(BPF_W, BPF_REG_0, BPF_REG_0, 0);
+	*insn++ = BPF_JMP_IMM(BPF_JSET, BPF_REG_0, HARDIRQ_MASK | NMI_MASK,
+			      BPF_LOCAL_STORAGE_TO_HELPER);
+	return insn;
+#else
+	return NULL;
+#endif
+}
+
+static struct bpf_insn *sk_gen_storage(struct bpf_insn *insn,
+				       const struct bpf_local_storage_call *call)
+{
+	if (call->fn == &bpf_sk_storage_get_tracing_proto)
+		insn = call->percpu ? gen_context(insn) : NULL;
+	if (!insn)
+		return NULL;
+	if (call->maybe_mini)
+		insn = gen_fullsock(insn);
+	BUILD_BUG_ON(offsetof(struct sock, sk_bpf_storage) > S16_MAX);
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_2,
+			      offsetof(struct sock, sk_bpf_storage));
+	return insn;
+}
+
 static const struct bpf_local_storage_kind sk_kind = {
-	.storage_ptr = sk_storage_ptr,
+	.pointer = offsetof(struct sock, sk_bpf_storage),
 	.get_fd = sk_get_fd,
 	.put_ref = sk_put_ref,
+	.gen_storage = sk_gen_storage,
 	.charge = sk_charge,
 	.uncharge = sk_uncharge,
 	.slots = &sk_slots,
@@ -100,27 +144,6 @@ void bpf_sk_storage_free(struct sock *sk)
 		bpf_local_storage_destroy(sk, &sk_kind);
 }
 
-static int sk_clone_elem(struct bpf_local_storage_elem *elem,
-			 struct sock *newsk)
-{
-	struct bpf_map *map = &elem->map->map;
-	void *value;
-
-	if (!(map->map_flags & BPF_F_CLONE))
-		return 0;
-	/* A map on its way out has nothing to give to a new socket. */
-	map = bpf_map_inc_not_zero(map);
-	if (IS_ERR(map))
-		return 0;
-	value = bpf_local_storage_create(newsk, elem->map,
-					 bpf_local_storage_value(elem),
-					 btf_record_has_field(map->record,
-							      BPF_SPIN_LOCK),
-					 GFP_ATOMIC);
-	bpf_map_put(map);
-	return PTR_ERR_OR_ZERO(value);
-}
-
 /**
  * bpf_sk_storage_clone - copy to a new socket what its listener hands down
  * @sk: the listener
@@ -134,20 +157,14 @@ static int sk_clone_elem(struct bpf_local_storage_elem *elem,
  */
 int bpf_sk_storage_clone(const struct sock *sk, struct sock *newsk)
 {
-	struct bpf_local_storage_elem *elem;
-	struct bpf_local_storage_iter iter;
 	struct bpf_local_storage *storage;
 	int err = 0;
 
 	/* Pairs with the grace periods that free an element and its map. */
 	rcu_read_lock();
 	storage = rcu_dereference(sk->sk_bpf_storage);
-	if (!storage)
-		goto out;
-	bpf_local_storage_iter_init(&iter, storage);
-	while (!err && (elem = bpf_local_storage_iter_next(&iter)))
-		err = sk_clone_elem(elem, newsk);
-out:
+	if (storage)
+		err = bpf_local_storage_clone(storage, newsk, &sk_kind);
 	rcu_read_unlock();
 	return err;
 }
@@ -308,25 +325,60 @@ static int diag_open_nest(struct diag_reply *reply, size_t size)
 	return reply->nest ? 0 : -EMSGSIZE;
 }
 
+/* Write one attribute where there is room for it; returns its payload. */
+static void *diag_set_attr(struct nlattr *attr, int type, u32 len)
+{
+	attr->nla_type = type;
+	attr->nla_len = nla_attr_size(len);
+	memset((u8 *)attr + attr->nla_len, 0, nla_padlen(len));
+	return nla_data(attr);
+}
+
+static struct nlattr *diag_next_attr(struct nlattr *attr)
+{
+	return (struct nlattr *)((u8 *)attr + NLA_ALIGN(attr->nla_len));
+}
+
+/* The value is to begin at a multiple of 8, where that makes a difference. */
+static bool diag_needs_pad(const struct sk_buff *skb, u32 before)
+{
+	return !IS_ENABLED(CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS) &&
+	       !IS_ALIGNED((unsigned long)skb_tail_pointer(skb) + before, 8);
+}
+
+static void diag_copy(struct bpf_map *map, void *to, void *value)
+{
+	/* What is not copied is not for userspace to see. */
+	if (!IS_ERR_OR_NULL(map->record))
+		memset(to, 0, map->value_size);
+	if (btf_record_has_field(map->record, BPF_SPIN_LOCK))
+		copy_map_value_locked(map, to, value, true);
+	else
+		copy_map_value(map, to, value);
+}
+
 static int diag_put_value(struct sk_buff *skb, struct bpf_map *map, u32 id,
 			  void *value)
 {
-	struct nlattr *nest, *attr;
+	u32 len = nla_total_size(sizeof(id)) + nla_total_size(map->value_size);
+	struct nlattr *attr;
+	bool pad;
 
-	nest = nla_nest_start(skb, SK_DIAG_BPF_STORAGE);
-	if (!nest || nla_put_u32(skb, SK_DIAG_BPF_STORAGE_MAP_ID, id))
-		return -EMSGSIZE;
-	attr = nla_reserve_64bit(skb, SK_DIAG_BPF_STORAGE_MAP_VALUE,
-				 map->value_size, SK_DIAG_BPF_STORAGE_PAD);
+	pad = diag_needs_pad(skb, NLA_HDRLEN + nla_total_size(sizeof(id)) +
+				  NLA_HDRLEN);
+	len += pad ? nla_total_size(0) : 0;
+	attr = nla_reserve(skb, SK_DIAG_BPF_STORAGE | NLA_F_NESTED, len);
 	if (!attr)
 		return -EMSGSIZE;
-	/* What is not copied is not for userspace to see. */
-	memset(nla_data(attr), 0, map->value_size);
-	if (btf_record_has_field(map->record, BPF_SPIN_LOCK))
-		copy_map_value_locked(map, nla_data(attr), value, true);
-	else
-		copy_map_value(map, nla_data(attr), value);
-	nla_nest_end(skb, nest);
+	attr = nla_data(attr);
+	*(u32 *)diag_set_attr(attr, SK_DIAG_BPF_STORAGE_MAP_ID, sizeof(id)) = id;
+	attr = diag_next_attr(attr);
+	if (pad) {
+		diag_set_attr(attr, SK_DIAG_BPF_STORAGE_PAD, 0);
+		attr = diag_next_attr(attr);
+	}
+	diag_copy(map, diag_set_attr(attr, SK_DIAG_BPF_STORAGE_MAP_VALUE,
+				     map->value_size), value);
 	return 0;
 }
 
@@ -566,7 +618,7 @@ static void *sk_create(struct sock *sk, struct bpf_map *map, void *value,
 	if (!refcount_inc_not_zero(&sk->sk_refcnt))
 		return NULL;
 	value = bpf_local_storage_create(sk, to_local_storage_map(map), value,
-					 false, gfp);
+					 gfp);
 	sock_put(sk);
 	return IS_ERR(value) ? NULL : value;
 }

@@ -26,6 +26,20 @@ enum {
 
 #define OUTER_ENTRIES	1100
 
+/* How often a program of the cost test repeats what it measures. */
+#define IN_PROGRAM	1000
+
+/* The maps that one of its programs hits: do(0, arg), do(1, arg), ... */
+#define FOR_EACH_SUBJECT(do, arg)					\
+	TEN_SUBJECTS(do, arg, ) TEN_SUBJECTS(do, arg, 1)		\
+	TEN_SUBJECTS(do, arg, 2) TEN_SUBJECTS(do, arg, 3)
+#define TEN_SUBJECTS(do, arg, tens)					\
+	do(tens##0, arg) do(tens##1, arg) do(tens##2, arg)		\
+	do(tens##3, arg) do(tens##4, arg) do(tens##5, arg)		\
+	do(tens##6, arg) do(tens##7, arg) do(tens##8, arg)		\
+	do(tens##9, arg)
+#define NR_SUBJECTS	40
+
 /* What getsockopt() hands out. */
 struct answer {
 	long long err;		/* of delete; -1 where get returned NULL */
