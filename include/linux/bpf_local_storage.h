@@ -35,7 +35,7 @@ struct bpf_local_storage_map;
  * @map: the map, valid while linked or under RCU
  * @home: the storage that holds it; its lowest bit is the core's
  *
- * The value follows, except for an element inside its storage; see
+ * The value follows, except for the first element of a storage; see
  * bpf_local_storage_value().
  */
 struct bpf_local_storage_elem {
@@ -73,7 +73,8 @@ struct bpf_local_storage_index {
  * @first: the element made together with the storage, if @first.map is set;
  *	its rcu_head frees the whole block in any case
  * @index: elements of maps whose slot is not below @nr_slots, or NULL
- * @owner: NULL once the owner let go of the storage; under @lock
+ * @owner: NULL before the owner has the storage, and once it let go of it; set
+ *	before anybody can see the storage, cleared under @lock
  * @lock: serialises every change of what the owner keeps
  * @size: of this block, in units of 8 bytes
  * @nr_slots: 4, 8 or 16
@@ -223,7 +224,8 @@ bpf_local_storage_lookup(struct bpf_local_storage *storage,
 			 struct bpf_local_storage_map *smap)
 {
 	/* Pairs with the release stores in value_set(). */
-	if (likely(smap->slot < storage->nr_slots))
+	if (likely(smap->slot < BPF_LOCAL_STORAGE_MIN_SLOTS ||
+		   smap->slot < storage->nr_slots))
 		return rcu_dereference_check(storage->slots[smap->slot],
 					     bpf_rcu_lock_held());
 	return bpf_local_storage_lookup_index(storage, smap);

@@ -1182,6 +1182,9 @@ static int try_change(struct change *ch)
 		err = check_mode(ch->mode, NULL);
 		if (err)
 			return err;
+		/* Or it would be charged, and refused, together with a new one. */
+		elem_drop(ch->owner, no_free_ptr(ch->elem));
+		index_drop(ch->owner, ch->smap, no_free_ptr(ch->index));
 		ch->found = create_first(ch->owner, ch->smap, ch->value,
 					 ch->locked, ch->gfp);
 		return PTR_ERR_OR_ZERO(ch->found);
@@ -1279,15 +1282,17 @@ void *bpf_local_storage_get(void *owner, struct bpf_map *map, void *value,
 
 /* Copies for a new owner */
 
+/* A map on its way out has nothing to give to a new owner. */
 static bool is_cloned(const struct bpf_local_storage_map *smap)
 {
-	return smap->map.map_flags & BPF_F_CLONE;
+	return smap->map.map_flags & BPF_F_CLONE &&
+	       atomic64_read(&smap->map.refcnt);
 }
 
 /* Whether the copy can be part of a storage with so many slots. */
 static bool goes_inside(const struct bpf_local_storage_map *smap, u32 nr_slots)
 {
-	return is_cloned(smap) && smap->slot < nr_slots && fits_inside(smap);
+	return smap->slot < nr_slots && fits_inside(smap);
 }
 
 /*
@@ -1322,10 +1327,11 @@ static bool clone_locked(const struct bpf_local_storage_map *smap)
 
 /*
  * Lay copies of what has room behind the slots of @storage, which nobody can
- * see, without putting them into it; returns their number.
+ * see, without putting them into it; returns their number.  Sets *others if
+ * there are more, as when there are since the bytes were counted.
  */
 static u32 clone_inside(struct bpf_local_storage *from,
-			struct bpf_local_storage *storage)
+			struct bpf_local_storage *storage, bool *others)
 {
 	void *end = (void *)storage + storage_bytes(storage);
 	struct bpf_local_storage_elem *elem, *copy = &storage->first;
@@ -1335,9 +1341,13 @@ static u32 clone_inside(struct bpf_local_storage *from,
 
 	bpf_local_storage_iter_init(&iter, from);
 	while ((elem = iter_next(&iter))) {
-		if (!goes_inside(elem->map, storage->nr_slots) ||
-		    value + value_bytes(elem->map) > end)
+		if (!(elem->map->map.map_flags & BPF_F_CLONE))
 			continue;
+		if (!goes_inside(elem->map, storage->nr_slots) ||
+		    value + value_bytes(elem->map) > end) {
+			*others = true;
+			continue;
+		}
 		copy->map = elem->map;
 		copy->home |= (unsigned long)storage;
 		fill_value(copy->map, value, bpf_local_storage_value(elem),
@@ -1408,10 +1418,16 @@ static int clone_together(struct bpf_local_storage *from, void *owner,
 	bytes = cloned_bytes(from, READ_ONCE(kind->slots->nr), &smap, others);
 	if (!bytes)
 		return 0;
+	/* The memory is charged to whoever made this one of the maps. */
+	if (!atomic64_inc_not_zero(&smap->map.refcnt)) {
+		*others = true;
+		return 0;
+	}
 	storage = storage_new(owner, smap, bytes, GFP_ATOMIC);
+	bpf_map_put(&smap->map);
 	if (IS_ERR(storage))
 		return PTR_ERR(storage);
-	nr = clone_inside(from, storage);
+	nr = clone_inside(from, storage, others);
 	if (!publish_copies(storage, owner, kind, nr))
 		storage_drop(owner, smap, storage);
 	return 0;
@@ -1425,7 +1441,6 @@ static int clone_apart(struct bpf_local_storage_elem *elem, void *owner)
 
 	if (!is_cloned(smap) || find(owner, smap))
 		return 0;
-	/* A map on its way out has nothing to give to a new owner. */
 	if (IS_ERR(bpf_map_inc_not_zero(&smap->map)))
 		return 0;
 	value = create(owner, smap, bpf_local_storage_value(elem),
@@ -1908,22 +1923,42 @@ static void slots_count(struct bpf_local_storage_slots *slots)
 	WRITE_ONCE(slots->nr, nr);
 }
 
+/*
+ * Which slot is the nth to be taken: the very first one last among those that
+ * every storage has.  It is on a cache line with the lock; the other three are
+ * on one with a value of 8 bytes, as the allocator's blocks begin at multiples
+ * of 32.
+ */
+static u8 slot_order(u8 nth)
+{
+	static_assert(IS_ENABLED(CONFIG_32BIT) || IS_ENABLED(CONFIG_LOCKDEP) ||
+		      IS_ENABLED(CONFIG_DEBUG_SPINLOCK) ||
+		      offsetof(struct bpf_local_storage, slots[1]) == 64);
+
+	return nth < BPF_LOCAL_STORAGE_MIN_SLOTS ?
+	       (nth + 1) % BPF_LOCAL_STORAGE_MIN_SLOTS : nth;
+}
+
 /* Take a slot; true, too, if there is none and none to wait for. */
 static bool slot_settle(struct bpf_local_storage_slots *slots,
 			struct bpf_local_storage_map *smap)
 {
 	bool settled = true;
-	int i;
+	u8 i, slot;
 
 	/* Pairs with slot_release(): a map in here is not freed meanwhile. */
 	spin_lock(&slots->lock);
-	for (i = 0; i < BPF_LOCAL_STORAGE_SLOTS && slots->map[i]; i++)
-		if (is_leaving(slots->map[i], slots->in_vain & BIT(i)))
+	for (i = 0; i < BPF_LOCAL_STORAGE_SLOTS; i++) {
+		slot = slot_order(i);
+		if (!slots->map[slot])
+			break;
+		if (is_leaving(slots->map[slot], slots->in_vain & BIT(slot)))
 			settled = false;
+	}
 	if (i < BPF_LOCAL_STORAGE_SLOTS) {
-		slots->map[i] = smap;
+		slots->map[slot] = smap;
 		slots_count(slots);
-		smap->slot = i;
+		smap->slot = slot;
 		settled = true;
 	}
 	spin_unlock(&slots->lock);

@@ -2,7 +2,8 @@
 /*
  * Task storage: local storage whose owners are tasks.
  *
- * A task keeps its values until free_task().  Programs reach it in any
+ * A task keeps its values until the last reference to it is put, or free_task()
+ * where it never became one that could be put.  Programs reach it in any
  * context, the scheduler's and NMIs among them, so no reference is taken: what
  * keeps the task's memory is up to whoever has the pointer, and a task that
  * was freed refuses new values.
@@ -59,7 +60,7 @@ static const struct bpf_local_storage_kind task_kind = {
 
 /**
  * bpf_task_storage_free - free what a task keeps
- * @task: the task, about to be freed
+ * @task: the task, about to be freed; may have been given before
  *
  * Context: Any but NMI.
  */
@@ -85,6 +86,9 @@ BPF_CALL_5(bpf_task_storage_get, struct bpf_map *, map, struct task_struct *,
 	WARN_ON_ONCE(!bpf_rcu_lock_held());
 	if (!task || flags > BPF_LOCAL_STORAGE_GET_F_CREATE)
 		return (unsigned long)NULL;
+	/* Nobody but the program knows the task any more. */
+	if (!refcount_read(&task->usage))
+		flags = 0;
 	return (unsigned long)bpf_local_storage_get(task, map, value, flags,
 						    gfp);
 }
