@@ -107,4 +107,15 @@ struct report {
 	long long null_get, null_delete;
 };
 
+/* How programs call get: which map, which flags, and what they do next. */
+enum {
+	CALL_GET, CALL_CREATE, CALL_MOVED, CALL_IF_FOUND, CALL_EITHER,
+	/* These stay calls. */
+	CALL_INNER, CALL_TWO_MAPS, CALL_IN_DATA, CALL_ODD, CALL_ODD_TOO,
+	NR_CALLS,
+};
+
+/* Of the packets for which they do so. */
+#define INLINE_MARK	0x5eed
+
 #endif /* _SHARED_H */
