@@ -3,12 +3,18 @@
 
 FLAVOUR ?= release debug
 TEST ?=
+FIGURE ?=
 
 help:
 	@echo "make demo    boot our kernel and count real traffic per socket"
 	@echo "make check   run the selftests; the last line counts them"
 	@echo "             FLAVOUR='release debug stock' picks kernels,"
 	@echo "             TEST=race picks one test binary"
+	@echo "make bench   measure ours and the stock kernel side by side"
+	@echo "             FIGURE=hit measures one figure only"
+	@echo "make upstream-check"
+	@echo "             run the kernel's own selftests on ours and on stock"
+	@echo "             (an hour and a half at first); TEST=spin_lock picks one"
 	@echo "make build   prepare the kernel tree build/src/ours and build it"
 	@echo "make clean   remove build/, the compiler cache included"
 
@@ -17,6 +23,12 @@ demo: setup
 
 check: setup
 	@vm/check $(TEST:%=-t %) $(FLAVOUR)
+
+bench: setup
+	@bench/run $(FIGURE)
+
+upstream-check: setup
+	@suite/check $(TEST:%=-t %)
 
 build: setup
 	@base/kernel release
@@ -27,4 +39,4 @@ setup:
 clean:
 	rm -rf build
 
-.PHONY: help demo check build setup clean
+.PHONY: help demo check bench upstream-check build setup clean
