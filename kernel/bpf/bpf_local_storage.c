@@ -205,6 +205,15 @@ storage_of_elem(const struct bpf_local_storage_elem *elem)
 	return (struct bpf_local_storage *)(elem->home & ~FROM_BPF_MA);
 }
 
+static __always_inline void *value_of(struct bpf_local_storage_elem *elem)
+{
+	struct bpf_local_storage *storage = storage_of_elem(elem);
+
+	if (elem == &storage->first)
+		return first_value(storage);
+	return elem + 1;
+}
+
 /**
  * bpf_local_storage_value - where the value of an element is
  * @elem: the element, linked or protected by RCU
@@ -214,11 +223,7 @@ storage_of_elem(const struct bpf_local_storage_elem *elem)
  */
 void *bpf_local_storage_value(struct bpf_local_storage_elem *elem)
 {
-	struct bpf_local_storage *storage = storage_of_elem(elem);
-
-	if (elem == &storage->first)
-		return first_value(storage);
-	return elem + 1;
+	return value_of(elem);
 }
 
 static struct bpf_local_storage_elem *
@@ -899,16 +904,22 @@ static void elem_drop(void *owner, struct bpf_local_storage_elem *elem)
 			     elem->home & FROM_BPF_MA);
 }
 
-/* Set a new value, of zeroes so far, to @from if there is one. */
+/*
+ * Set a new value, of zeroes so far, to @from if there is one; @locked: under
+ * its bpf_spin_lock, if it has one.
+ */
 static __always_inline void fill_value(struct bpf_local_storage_map *smap,
 				       void *value, void *from, bool locked)
 {
 	struct bpf_map *map = &smap->map;
 
-	if (!from && IS_ERR_OR_NULL(map->record))
+	if (IS_ERR_OR_NULL(map->record)) {
+		if (from)
+			memcpy(value, from, map->value_size);
 		return;
+	}
 	check_and_init_map_value(map, value);
-	if (locked)
+	if (locked && btf_record_has_field(map->record, BPF_SPIN_LOCK))
 		copy_map_value_locked(map, value, from, true);
 	else if (from)
 		copy_map_value(map, value, from);
@@ -921,7 +932,7 @@ static void put_unseen(struct bpf_local_storage *storage,
 		       struct bpf_local_storage_elem *elem)
 {
 	elem->home = (unsigned long)storage | (elem->home & FROM_BPF_MA);
-	value_set(storage, elem->map, bpf_local_storage_value(elem));
+	value_set(storage, elem->map, value_of(elem));
 }
 
 /*
@@ -999,7 +1010,7 @@ drop:
  * @owner: of the storage, alive during the call
  * @smap: the map
  * @value: what to store, or NULL for zeroes
- * @locked: take the bpf_spin_lock of @value while copying it
+ * @locked: take the bpf_spin_lock of @value, if any, while copying it
  * @mode: BPF_ANY, BPF_NOEXIST or BPF_EXIST
  * @gfp: how to allocate
  * @elem: the new element, not linked yet; kept from attempt to attempt
@@ -1225,7 +1236,7 @@ static noinline void *create_further(void *owner,
 	return ch.found;
 }
 
-/* @locked: copy @value under the bpf_spin_lock in it. */
+/* @locked: copy @value under its bpf_spin_lock, if it has one. */
 static __always_inline void *create(void *owner,
 				    struct bpf_local_storage_map *smap,
 				    void *value, bool locked, gfp_t gfp)
@@ -1320,11 +1331,6 @@ static u32 cloned_bytes(struct bpf_local_storage *from, u32 nr_slots,
 	return bytes;
 }
 
-static bool clone_locked(const struct bpf_local_storage_map *smap)
-{
-	return btf_record_has_field(smap->map.record, BPF_SPIN_LOCK);
-}
-
 /*
  * Lay copies of what has room behind the slots of @storage, which nobody can
  * see, without putting them into it; returns their number.  Sets *others if
@@ -1350,8 +1356,7 @@ static u32 clone_inside(struct bpf_local_storage *from,
 		}
 		copy->map = elem->map;
 		copy->home |= (unsigned long)storage;
-		fill_value(copy->map, value, bpf_local_storage_value(elem),
-			   clone_locked(copy->map));
+		fill_value(copy->map, value, value_of(elem), true);
 		copy = value + value_bytes(copy->map);
 		value = copy + 1;
 		nr++;
@@ -1443,8 +1448,7 @@ static int clone_apart(struct bpf_local_storage_elem *elem, void *owner)
 		return 0;
 	if (IS_ERR(bpf_map_inc_not_zero(&smap->map)))
 		return 0;
-	value = create(owner, smap, bpf_local_storage_value(elem),
-		       clone_locked(smap), GFP_ATOMIC);
+	value = create(owner, smap, value_of(elem), true, GFP_ATOMIC);
 	bpf_map_put(&smap->map);
 	return PTR_ERR_OR_ZERO(value);
 }

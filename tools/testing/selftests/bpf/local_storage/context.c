@@ -268,7 +268,7 @@ FIXTURE_TEARDOWN(one_cpu)
 
 static void *change_own(void *arg)
 {
-	static char value[HUGE_VALUE];
+	static char value[BIG_VALUE];
 	struct changes *c = arg;
 	int number = __sync_fetch_and_add(&c->next, 1);
 	int fd;

@@ -67,7 +67,7 @@ TEST_F(kind, is_dumped_with_its_value)
 	EXPECT_EQ(dump.err, 0);
 	EXPECT_EQ(found.times, 1);
 	EXPECT_FALSE(found.malformed);
-	if (on_stock() && variant->kind.state == BOUND && !found.nests)
+	if (is_stock() && variant->kind.state == BOUND && !found.nests)
 		SKIP(return, "the base shows what has connections");
 	EXPECT_EQ(found.n, 1);
 	EXPECT_EQ(number_of_value(value_of(&found, id_of(self->map))), NUMBER);
@@ -94,7 +94,7 @@ TEST_F(kind, is_shown_with_its_value_if_asked_for_alone)
 	found = find(&dump, self->sk);
 	EXPECT_EQ(found.times, variant->findable);
 	EXPECT_FALSE(found.malformed);
-	if (on_stock() && variant->findable && !found.nests)
+	if (is_stock() && variant->findable && !found.nests)
 		SKIP(return, "the base shows no values then");
 	EXPECT_EQ(found.n, variant->findable);
 	EXPECT_EQ(number_of_value(value_of(&found, id_of(self->map))),
@@ -319,7 +319,7 @@ TEST_F(diag, a_request_for_one_socket_examines_its_maps)
 
 	ask_storage(&r, AF_INET, IPPROTO_TCP, &self->fds[CLOSED], 1);
 	ask_one(&r, self->sk, &self->addr, &self->peer);
-	if (on_stock() && !outcome(&r))
+	if (is_stock() && !outcome(&r))
 		SKIP(return, "the base does not look at them");
 	for (int i = 0; i < ARRAY_SIZE(requests); i++) {
 		make_request(&r, i, self->fds);
@@ -503,7 +503,7 @@ TEST_F(diag, takes_the_capability_to_use_bpf)
 		EXPECT_EQ(outcome(&one), err) TH_LOG("case %d", i);
 		EXPECT_EQ(outcome(&all), err) TH_LOG("case %d", i);
 		/* The base does not look at what it asks for. */
-		if (!on_stock())
+		if (!is_stock())
 			EXPECT_EQ(outcome(&alone), err) TH_LOG("case %d", i);
 		/* Who may not ask learns nothing of what is asked for. */
 		EXPECT_EQ(outcome(&bad), err ?: -EBADF) TH_LOG("case %d", i);
@@ -577,7 +577,7 @@ TEST_F(hidden, locks_are_shown_as_zero)
 	}
 	wrong = not_shown_as(self, map, 5ULL << 32);
 	close(map);
-	if (on_stock() && wrong)
+	if (is_stock() && wrong)
 		SKIP(return, "the base leaves a lock's bytes as they were");
 	EXPECT_EQ(wrong, 0);
 }
@@ -613,7 +613,7 @@ TEST_F(hidden, pointers_are_shown_as_zero)
 		listen(self->sockets[i], 1);
 	wrong = not_shown_as(self, map, 0);
 	close(map);
-	if (on_stock() && wrong)
+	if (is_stock() && wrong)
 		SKIP(return, "the base leaves a pointer's bytes as they were");
 	EXPECT_EQ(wrong, 0);
 }

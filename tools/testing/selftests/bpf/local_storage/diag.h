@@ -483,14 +483,6 @@ static int tcp_listener(void)
 	return listener(AF_INET, IPPROTO_TCP, &addr);
 }
 
-/* The base is taken to be right except where a test says otherwise. */
-static bool on_stock(void)
-{
-	const char *flavour = getenv("FLAVOUR");
-
-	return flavour && !strcmp(flavour, "stock");
-}
-
 static int network_err;
 
 /*

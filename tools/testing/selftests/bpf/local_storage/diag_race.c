@@ -338,7 +338,7 @@ TEST_F(diag_race, requests_for_one_socket_against_changes)
 	void *(*bodies[])(void *) = { ask_alone, ask_alone, change_maps,
 				      change_values };
 
-	if (on_stock())
+	if (is_stock())
 		SKIP(return, "the base shows no values then");
 	run_threads(&self->s, 4, bodies, 2);
 	check_end(_metadata, &self->s);

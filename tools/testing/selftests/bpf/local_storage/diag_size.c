@@ -91,7 +91,7 @@ TEST_F(value, together_they_exceed_all_buffers)
 	EXPECT_TRUE(holds(value_of(&found, id_of(maps[0])), LARGEST, 0));
 	free(dump.data);
 	ask_storage(&r, AF_INET, IPPROTO_TCP, maps, ARRAY_SIZE(maps));
-	if (on_stock()) {
+	if (is_stock()) {
 		int err = outcome(&r);
 
 		EXPECT_TRUE(err == 0 || err == -ENOMEM);
@@ -179,7 +179,7 @@ static int wrong_values(const struct found *found, const int *maps, int n,
 /* The base lets the length of a nest overflow. */
 static bool overflows(const FIXTURE_VARIANT(size) *variant, int n)
 {
-	return on_stock() && n * (variant->value_size + 24) > NEST_LIMIT;
+	return is_stock() && n * (variant->value_size + 24) > NEST_LIMIT;
 }
 
 static void check_socket(struct __test_metadata *_metadata,
@@ -252,7 +252,7 @@ TEST_F(size, all_values_reach_who_asks_for_one_socket)
 			    i % 2 ? variant->maps : 0);
 		ask_one(&r, self->sockets[i], &addr, &any);
 		dump = run_on(self->nl, &r, ROOMY);
-		if (on_stock() && !find(&dump, self->sockets[i]).nests && i)
+		if (is_stock() && !find(&dump, self->sockets[i]).nests && i)
 			SKIP(return, "the base shows no values then");
 		EXPECT_EQ(dump.err, 0);
 		check_socket(_metadata, variant, self, i, &dump);

@@ -200,10 +200,8 @@ EVERY_KIND(flag);
 
 FIXTURE_SETUP(flag)
 {
-	const char *flavour = getenv("FLAVOUR");
-
-	ASSERT_NE(flavour, NULL) TH_LOG("set FLAVOUR to the kernel's");
-	self->stock = !strcmp(flavour, "stock");
+	ASSERT_NE(getenv("FLAVOUR"), NULL) TH_LOG("set FLAVOUR to the kernel's");
+	self->stock = is_stock();
 	for (int i = 0; i < ARRAY_SIZE(self->maps); i++)
 		self->maps[i] = NO_MAP;
 	for (int i = 0; i < ARRAY_SIZE(self->others); i++)

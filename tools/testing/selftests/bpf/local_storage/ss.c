@@ -178,7 +178,7 @@ static void check_output(struct __test_metadata *_metadata,
 	EXPECT_EQ(status, 0);
 	for (int i = 0; i < ARRAY_SIZE(kinds); i++) {
 		/* The base shows values of what has connections. */
-		bool shown = kinds[i].state != BOUND || !on_stock();
+		bool shown = kinds[i].state != BOUND || !is_stock();
 		char *line = line_of(text, &kinds[i], self->ports[i]);
 
 		ASSERT_NE(line, NULL) TH_LOG("kind %d in\n%s", i, text);

@@ -29,15 +29,11 @@ struct big {
 	char fill[BIG_VALUE];
 };
 
-struct huge {
-	char fill[HUGE_VALUE];
-};
-
 STORAGE(tasks, TASK, __u64);
 STORAGE(big_tasks, TASK, struct big);
-STORAGE(huge_tasks, TASK, struct huge);
+STORAGE(huge_tasks, TASK, struct big);
 STORAGE(cgroups, CGRP, __u64);
-STORAGE(huge_cgroups, CGRP, struct huge);
+STORAGE(huge_cgroups, CGRP, struct big);
 STORAGE(sockets, SK, __u64);
 
 extern const struct pcpu_hot pcpu_hot __ksym;

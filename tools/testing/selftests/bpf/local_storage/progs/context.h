@@ -16,6 +16,5 @@ struct place {
 };
 
 #define BIG_VALUE	(8 << 10)
-#define HUGE_VALUE	(8 << 10)
 
 #endif /* _CONTEXT_H */

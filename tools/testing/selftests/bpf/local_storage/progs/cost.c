@@ -69,6 +69,14 @@ static int failed(void)
 	return 0;
 }
 
+static __always_inline int count(__u64 *value)
+{
+	if (!value)
+		return failed();
+	++*value;
+	return 0;
+}
+
 static void prepare(struct bpf_sock *sk)
 {
 	if (!fresh)
@@ -99,39 +107,28 @@ int nothing(struct __sk_buff *skb)
 {
 	if (!begin(skb))
 		return failed();
-	++hits;
-	return 0;
+	return count(&hits);
 }
 
 SEC("tc")
 int hit(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = begin(skb);
-	__u64 *value;
 
 	if (!sk)
 		return failed();
-	value = bpf_sk_storage_get(&subject0, sk, 0, 0);
-	if (!value)
-		return failed();
-	++*value;
-	return 0;
+	return count(bpf_sk_storage_get(&subject0, sk, 0, 0));
 }
 
 SEC("tc")
 int hit_or_create(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = begin(skb);
-	__u64 *value;
 
 	if (!sk)
 		return failed();
-	value = bpf_sk_storage_get(&subject0, sk, 0,
-				   BPF_SK_STORAGE_GET_F_CREATE);
-	if (!value)
-		return failed();
-	++*value;
-	return 0;
+	return count(bpf_sk_storage_get(&subject0, sk, 0,
+					BPF_SK_STORAGE_GET_F_CREATE));
 }
 
 SEC("tc")
@@ -143,25 +140,19 @@ int nothing_full(struct __sk_buff *skb)
 		sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return failed();
-	++hits;
-	return 0;
+	return count(&hits);
 }
 
 SEC("tc")
 int hit_full(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = begin(skb);
-	__u64 *value;
 
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return failed();
-	value = bpf_sk_storage_get(&subject0, sk, 0, 0);
-	if (!value)
-		return failed();
-	++*value;
-	return 0;
+	return count(bpf_sk_storage_get(&subject0, sk, 0, 0));
 }
 
 /* Counts the calls, as `nothing` does: there is no value. */
@@ -172,23 +163,18 @@ int miss(struct __sk_buff *skb)
 
 	if (!sk || bpf_sk_storage_get(&subject0, sk, 0, 0))
 		return failed();
-	++hits;
-	return 0;
+	return count(&hits);
 }
 
 SEC("tc")
 int hash_hit(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = begin(skb);
-	__u64 key = 1, *value;
+	__u64 key = 1;
 
 	if (!sk)
 		return failed();
-	value = bpf_map_lookup_elem(&hash, &key);
-	if (!value)
-		return failed();
-	++*value;
-	return 0;
+	return count(bpf_map_lookup_elem(&hash, &key));
 }
 
 SEC("tc")
@@ -196,15 +182,10 @@ int array_hit(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = begin(skb);
 	__u32 key = 0;
-	__u64 *value;
 
 	if (!sk)
 		return failed();
-	value = bpf_map_lookup_elem(&array, &key);
-	if (!value)
-		return failed();
-	++*value;
-	return 0;
+	return count(bpf_map_lookup_elem(&array, &key));
 }
 
 /* A map that no verifier knows: the helper has to be called. */
@@ -220,15 +201,13 @@ int nothing_by_helper(struct __sk_buff *skb)
 {
 	if (!begin(skb) || !some_map())
 		return failed();
-	++hits;
-	return 0;
+	return count(&hits);
 }
 
 SEC("tc")
 int hit_by_helper(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = begin(skb);
-	__u64 *value;
 	void *map;
 
 	if (!sk)
@@ -236,11 +215,8 @@ int hit_by_helper(struct __sk_buff *skb)
 	map = some_map();
 	if (!map)
 		return failed();
-	value = bpf_sk_storage_get(map, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!value)
-		return failed();
-	++*value;
-	return 0;
+	return count(bpf_sk_storage_get(map, sk, 0,
+					BPF_SK_STORAGE_GET_F_CREATE));
 }
 
 SEC("tc")
@@ -253,8 +229,7 @@ int create_delete(struct __sk_buff *skb)
 		return failed();
 	if (bpf_sk_storage_delete(&subject0, sk))
 		return failed();
-	++hits;
-	return 0;
+	return count(&hits);
 }
 
 /* Nanoseconds and memory that values on sockets without any have taken. */
@@ -386,6 +361,5 @@ int hit_subjects(struct __sk_buff *skb)
 		return failed();
 	FOR_EACH_SUBJECT(HIT_SUBJECT, sk)
 out:
-	++hits;
-	return 0;
+	return count(&hits);
 }
