@@ -126,14 +126,26 @@ static __always_inline void section_exit(struct section *sec)
 	local_irq_restore(sec->irqflags);
 }
 
-/* Whoever holds the lock is on another CPU, unless nested: then it may be us. */
+/*
+ * Whoever holds the lock is on another CPU, unless nested: then it may be us.
+ * Sparse cannot follow a lock that is held on some paths only, so it is told
+ * that this one is not.
+ */
 static __always_inline bool section_lock(struct section *sec,
 					 raw_spinlock_t *lock)
 {
-	if (unlikely(sec->nested))
-		return raw_spin_trylock(lock);
-	raw_spin_lock(lock);
+	if (likely(!sec->nested))
+		raw_spin_lock(lock);
+	else if (!raw_spin_trylock(lock))
+		return false;
+	__release(lock);
 	return true;
+}
+
+static __always_inline void section_unlock(raw_spinlock_t *lock)
+{
+	__acquire(lock);
+	raw_spin_unlock(lock);
 }
 
 static u32 value_bytes(const struct bpf_local_storage_map *smap)
@@ -960,7 +972,7 @@ static int publish(struct bpf_local_storage *storage, void *owner,
 		link_elem(bucket, elem, NULL);
 		err = 0;
 	}
-	raw_spin_unlock(&bucket->lock);
+	section_unlock(&bucket->lock);
 exit:
 	section_exit(&sec);
 	return err;
@@ -1139,10 +1151,10 @@ static int change_storage(struct change *ch, struct bpf_local_storage *storage,
 	if (!section_lock(&sec, &bucket->lock))
 		goto unlock;
 	put_elem(ch, storage, bucket);
-	raw_spin_unlock(&bucket->lock);
+	section_unlock(&bucket->lock);
 	err = 0;
 unlock:
-	raw_spin_unlock(&storage->lock);
+	section_unlock(&storage->lock);
 exit:
 	section_exit(&sec);
 	return err;
@@ -1563,14 +1575,14 @@ static int delete_from(struct bpf_local_storage *storage,
 		goto unlock;
 	gone = unlink_elem(bucket, elem_of(storage, value));
 	value_set(storage, smap, NULL);
-	raw_spin_unlock(&bucket->lock);
+	section_unlock(&bucket->lock);
 	index = index_locked(storage);
 	empty = is_empty(storage);
 	if (empty)
 		detach(storage, smap->kind, NULL);
 	err = 0;
 unlock:
-	raw_spin_unlock(&storage->lock);
+	section_unlock(&storage->lock);
 exit:
 	section_exit(&sec);
 	free_elem(gone);
@@ -1770,7 +1782,6 @@ bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter)
  */
 struct bpf_local_storage_elem *
 bpf_local_storage_map_iter_start(struct bpf_local_storage_map_iter *iter)
-	__acquires(RCU_TRACE)
 {
 	/*
 	 * Pairs with the grace period that frees a deleted element.  Those of
@@ -1787,7 +1798,6 @@ bpf_local_storage_map_iter_start(struct bpf_local_storage_map_iter *iter)
  * Context: Process.
  */
 void bpf_local_storage_map_iter_stop(struct bpf_local_storage_map_iter *iter)
-	__releases(RCU_TRACE)
 {
 	iter->owner = NULL;
 	rcu_read_unlock_trace();
