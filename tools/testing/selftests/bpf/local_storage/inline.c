@@ -524,12 +524,8 @@ RUN_BY(jit_in_late_slot, "1", "0", IN_LATE_SLOT);
 RUN_BY(jit_after_storage, "1", "0", AFTER_STORAGE);
 RUN_BY(jit_in_index, "1", "0", IN_INDEX);
 RUN_BY(interpreter_in_few_slots, "0", "0", IN_FEW_SLOTS);
-RUN_BY(interpreter_in_late_slot, "0", "0", IN_LATE_SLOT);
-RUN_BY(interpreter_after_storage, "0", "0", AFTER_STORAGE);
 RUN_BY(interpreter_in_index, "0", "0", IN_INDEX);
-RUN_BY(hardened_in_few_slots, "1", "2", IN_FEW_SLOTS);
 RUN_BY(hardened_in_late_slot, "1", "2", IN_LATE_SLOT);
-RUN_BY(hardened_after_storage, "1", "2", AFTER_STORAGE);
 RUN_BY(hardened_in_index, "1", "2", IN_INDEX);
 
 static void read_setting(const char *path, char *text)
