@@ -148,7 +148,7 @@ struct bpf_local_storage_call {
  * @gen_storage: write to @insn what loads the owner's pointer to its storage
  *	into R0.  The owner is in R2 and not NULL, and R5 may be changed; jumps
  *	have one of the offsets above.  Returns the place behind that, or NULL
- *	if it takes a call.
+ *	if it takes a call.  NULL where loading @pointer from the owner is all.
  * @slots: the slots of this kind's maps
  *
  * The core calls @uncharge under its locks, where a tracing program must not

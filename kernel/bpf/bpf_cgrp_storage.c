@@ -28,21 +28,10 @@ static void cgrp_put_ref(void *ref)
 	cgroup_put(ref);
 }
 
-static struct bpf_insn *
-cgrp_gen_storage(struct bpf_insn *insn,
-		 const struct bpf_local_storage_call *call)
-{
-	BUILD_BUG_ON(offsetof(struct cgroup, bpf_cgrp_storage) > S16_MAX);
-	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_2,
-			      offsetof(struct cgroup, bpf_cgrp_storage));
-	return insn;
-}
-
 static const struct bpf_local_storage_kind cgrp_kind = {
 	.pointer = offsetof(struct cgroup, bpf_cgrp_storage),
 	.get_fd = cgrp_get_fd,
 	.put_ref = cgrp_put_ref,
-	.gen_storage = cgrp_gen_storage,
 	.slots = &cgrp_slots,
 };
 

@@ -330,6 +330,20 @@ static struct bpf_insn *gen_index(struct bpf_insn *insn,
 	return insn;
 }
 
+/* R0 = the storage of the owner in R2. */
+static struct bpf_insn *gen_storage(struct bpf_insn *insn,
+				    const struct bpf_local_storage_kind *kind,
+				    const struct bpf_local_storage_call *call)
+{
+	if (kind->gen_storage)
+		return kind->gen_storage(insn, call);
+	if (kind->pointer > S16_MAX)
+		return NULL;
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_2,
+			      kind->pointer);
+	return insn;
+}
+
 /* R0 = the value, or NULL; the jumps are still to be aimed. */
 static struct bpf_insn *gen_lookup(const struct bpf_local_storage_call *call,
 				   struct bpf_insn *insn)
@@ -339,7 +353,7 @@ static struct bpf_insn *gen_lookup(const struct bpf_local_storage_call *call,
 	if (call->maybe_null)
 		*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_2, 0,
 				      BPF_LOCAL_STORAGE_TO_HELPER);
-	insn = smap->kind->gen_storage(insn, call);
+	insn = gen_storage(insn, smap->kind, call);
 	if (!insn)
 		return NULL;
 	*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, BPF_LOCAL_STORAGE_IF_NULL);

@@ -40,21 +40,10 @@ static void task_put_ref(void *ref)
 	put_task_struct(ref);
 }
 
-static struct bpf_insn *
-task_gen_storage(struct bpf_insn *insn,
-		 const struct bpf_local_storage_call *call)
-{
-	BUILD_BUG_ON(offsetof(struct task_struct, bpf_storage) > S16_MAX);
-	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_2,
-			      offsetof(struct task_struct, bpf_storage));
-	return insn;
-}
-
 static const struct bpf_local_storage_kind task_kind = {
 	.pointer = offsetof(struct task_struct, bpf_storage),
 	.get_fd = task_get_fd,
 	.put_ref = task_put_ref,
-	.gen_storage = task_gen_storage,
 	.slots = &task_slots,
 };
 
