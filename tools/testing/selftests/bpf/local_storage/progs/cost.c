@@ -102,34 +102,22 @@ static struct bpf_sock *begin(struct __sk_buff *skb)
 	return sk;
 }
 
-SEC("tc")
-int nothing(struct __sk_buff *skb)
-{
-	if (!begin(skb))
-		return failed();
-	return count(&hits);
-}
+/* Programs that differ in nothing but which value they count in. */
+#define COUNTS_IN(name, value)						\
+	SEC("tc")							\
+	int name(struct __sk_buff *skb)					\
+	{								\
+		struct bpf_sock *sk = begin(skb);			\
+									\
+		return sk ? count(value) : failed();			\
+	}
 
-SEC("tc")
-int hit(struct __sk_buff *skb)
-{
-	struct bpf_sock *sk = begin(skb);
-
-	if (!sk)
-		return failed();
-	return count(bpf_sk_storage_get(&subject0, sk, 0, 0));
-}
-
-SEC("tc")
-int hit_or_create(struct __sk_buff *skb)
-{
-	struct bpf_sock *sk = begin(skb);
-
-	if (!sk)
-		return failed();
-	return count(bpf_sk_storage_get(&subject0, sk, 0,
-					BPF_SK_STORAGE_GET_F_CREATE));
-}
+COUNTS_IN(nothing, &hits)
+COUNTS_IN(hit, bpf_sk_storage_get(&subject0, sk, 0, 0))
+COUNTS_IN(hit_or_create, bpf_sk_storage_get(&subject0, sk, 0,
+					    BPF_SK_STORAGE_GET_F_CREATE))
+COUNTS_IN(hash_hit, bpf_map_lookup_elem(&hash, &(__u64){ 1 }))
+COUNTS_IN(array_hit, bpf_map_lookup_elem(&array, &(__u32){ 0 }))
 
 SEC("tc")
 int nothing_full(struct __sk_buff *skb)
@@ -164,28 +152,6 @@ int miss(struct __sk_buff *skb)
 	if (!sk || bpf_sk_storage_get(&subject0, sk, 0, 0))
 		return failed();
 	return count(&hits);
-}
-
-SEC("tc")
-int hash_hit(struct __sk_buff *skb)
-{
-	struct bpf_sock *sk = begin(skb);
-	__u64 key = 1;
-
-	if (!sk)
-		return failed();
-	return count(bpf_map_lookup_elem(&hash, &key));
-}
-
-SEC("tc")
-int array_hit(struct __sk_buff *skb)
-{
-	struct bpf_sock *sk = begin(skb);
-	__u32 key = 0;
-
-	if (!sk)
-		return failed();
-	return count(bpf_map_lookup_elem(&array, &key));
 }
 
 /* A map that no verifier knows: the helper has to be called. */
