@@ -5,6 +5,7 @@
 
 /* Programs of a kind; each has its own place to count in. */
 #define PLACES		8
+#define PROCESSORS	64
 
 enum where { IN_TASK, IN_SOFTIRQ, IN_HARDIRQ, IN_NMI, CONTEXTS };
 
