@@ -50,6 +50,7 @@
 #include <linux/btf_ids.h>
 #include <linux/bpf_local_storage.h>
 #include <linux/bpf_mem_alloc.h>
+#include <linux/cpu.h>
 #include <linux/filter.h>
 #include <linux/hash.h>
 #include <linux/irq_work.h>
@@ -579,10 +580,19 @@ static void call_trace(struct rcu_head *rcu, rcu_callback_t func)
 /* Wait until nothing that call_trace() was given is postponed. */
 static void sync_postponed(void)
 {
+	struct irq_work *work;
 	int cpu;
 
-	for_each_possible_cpu(cpu)
-		irq_work_sync(per_cpu_ptr(&postponed.work, cpu));
+	/* Pairs with the end of a CPU, which leaves its work undone. */
+	cpus_read_lock();
+	for_each_possible_cpu(cpu) {
+		work = per_cpu_ptr(&postponed.work, cpu);
+		if (cpu_online(cpu))
+			irq_work_sync(work);
+		else
+			start_postponed(work);
+	}
+	cpus_read_unlock();
 }
 
 /* Free a storage or an index, whichever begins with @rcu. */

@@ -3,6 +3,8 @@
 #include "common.h"
 #include "kinds_end.skel.h"
 
+#define CPU1_ONLINE	"/sys/devices/system/cpu/cpu1/online"
+
 static void choose(struct bpf_object *obj, struct bpf_program **progs, int n)
 {
 	struct bpf_program *prog;
@@ -186,6 +188,49 @@ TEST_F(holding, end_of_map_drops)
 	kinds_end__destroy(self->holder);
 	self->holder = NULL;
 	EXPECT_DROPPED();
+}
+
+/* A CPU that comes back only after the map is gone. */
+
+FIXTURE(offline) {
+	struct kinds_end *holder, *watcher;
+	struct storage_owner task, cgroup;
+};
+
+FIXTURE_SETUP(offline)
+{
+	self->watcher = ONLY(skel->progs.on_free);
+	self->holder = ONLY(skel->progs.hold_with_task,
+			    skel->progs.drop_with_cpu);
+	ASSERT_NE(self->watcher, NULL);
+	ASSERT_NE(self->holder, NULL);
+	self->task = new_task();
+	self->cgroup = new_cgroup();
+	self->watcher->bss->held_pid = self->task.pid;
+	self->holder->bss->owner_pid = getpid();
+	self->holder->bss->held_pid = self->task.pid;
+	self->holder->bss->held_id = inode_number(self->cgroup.fd);
+}
+
+FIXTURE_TEARDOWN(offline)
+{
+	write_file(CPU1_ONLINE, "1");
+	kinds_end__destroy(self->holder);
+	kinds_end__destroy(self->watcher);
+	end_owner(&self->task);
+	end_owner(&self->cgroup);
+}
+
+TEST_F(offline, end_of_map_drops)
+{
+	ASSERT_EQ(run_program(self->holder->progs.hold_with_task), 0);
+	ASSERT_EQ(write_file(CPU1_ONLINE, "0"), 0);
+	EXPECT_EQ(self->holder->bss->dropped, 1);
+	end_owner(&self->task);
+	self->task = NO_OWNER;
+	kinds_end__destroy(self->holder);
+	self->holder = NULL;
+	EXPECT_TRUE(EVENTUALLY(self->watcher->bss->frees == 1));
 }
 
 /* Owners and maps that come and go. */

@@ -116,6 +116,21 @@ int BPF_PROG(hold_with_inode, struct mnt_idmap *map, struct dentry *dentry)
 	return 0;
 }
 
+int dropped;
+
+/* On a CPU that goes offline, after it ran what was due there. */
+SEC("fentry/sched_cpu_dying")
+int drop_with_cpu(void *ctx)
+{
+	struct task_struct *task = bpf_task_from_pid(owner_pid);
+
+	if (!task)
+		return 0;
+	dropped += !bpf_task_storage_delete(&task_holders, task);
+	bpf_task_release(task);
+	return 0;
+}
+
 SEC("tp_btf/sched_process_free")
 int BPF_PROG(on_free, struct task_struct *task)
 {
