@@ -343,10 +343,12 @@ static void end_owner(struct storage_owner *owner)
 		.type = BPF_MAP_TYPE_SK_STORAGE,			\
 	}
 
+#define ROUNDS		60
+
 /* How often a race repeats: less where everything is slower. */
 static int rounds(void)
 {
-	return getenv("RACE_ROUNDS") ? atoi(getenv("RACE_ROUNDS")) : 60;
+	return getenv("RACE_ROUNDS") ? atoi(getenv("RACE_ROUNDS")) : ROUNDS;
 }
 
 /* Poll until what() holds: something asynchronous is due; false if never. */

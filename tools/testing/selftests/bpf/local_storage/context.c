@@ -120,7 +120,7 @@ static int start_clock(struct bpf_program *prog, struct bpf_link **links)
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_SOFTWARE, .size = sizeof(attr),
 		.config = PERF_COUNT_SW_CPU_CLOCK,
-		.sample_period = 60 * 1000000 / rounds(),
+		.sample_period = ROUNDS * 1000000 / rounds(),
 	};
 	int cpu, fd;
 

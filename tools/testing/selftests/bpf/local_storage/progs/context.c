@@ -236,12 +236,13 @@ SEC("perf_event")
 int clock(void *ctx)
 {
 	__u64 *until = &rested[bpf_get_smp_processor_id() % PROCESSORS];
-	__u64 begin = bpf_ktime_get_ns();
+	__u64 begin = bpf_ktime_get_ns(), end;
 
 	if (begin < *until)
 		return 0;
 	churn(2 * PLACES);
-	*until = bpf_ktime_get_ns() + 3 * (bpf_ktime_get_ns() - begin);
+	end = bpf_ktime_get_ns();
+	*until = end + 3 * (end - begin);
 	return 0;
 }
 
