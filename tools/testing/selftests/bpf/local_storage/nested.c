@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Calls that interrupt another call on the same processor: a hardware
+ * breakpoint is where a change of a task's values writes, with locks held.
+ */
+#include "common.h"
+#include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
+#include <sys/syscall.h>
+#include "progs/nested.h"
+#include "nested.skel.h"
+
+#define MAX_CPUS	64
+
+/* Answers that a nested call may get, as bits. */
+enum {
+	DONE = 1,	/* a value, or 0 */
+	REFUSED = 2,	/* NULL, or -EBUSY */
+	ABSENT = 4,	/* -ENOENT */
+	ODD = 8,	/* anything else */
+};
+
+enum { SAME, KEPT, MISSING, APART, MAPS };
+
+FIXTURE(nested) {
+	struct nested *skel, *ending;
+	struct storage_owner cgroup;
+	int fds[MAPS], owners[MAPS], breakpoints[MAX_CPUS];
+	long long empty[MAPS];
+};
+
+struct change {
+	/* What is there: in the map, and in the owner's other map. */
+	bool same, kept;
+	/* Of the owner instead of the slot of its value. */
+	bool pointer;
+	/* How it is made, and whether the value is there afterwards. */
+	int (*make)(struct nested *skel, int self);
+	bool remains;
+	/* It is the end of another map like `same`. */
+	bool end;
+};
+
+FIXTURE_VARIANT(nested) {
+	struct change change;
+	int may[NESTED_OPS];
+};
+
+static int by_program_create(struct nested *skel, int self)
+{
+	return run_program(skel->progs.create_same);
+}
+
+static int by_program_delete(struct nested *skel, int self)
+{
+	return run_program(skel->progs.delete_same);
+}
+
+static int by_call_update(struct nested *skel, int self)
+{
+	return update(bpf_map__fd(skel->maps.same), self, OUTER_VALUE, 0);
+}
+
+static int by_call_delete(struct nested *skel, int self)
+{
+	return delete(bpf_map__fd(skel->maps.same), self);
+}
+
+/* With the bucket's lock held, and the value in the storage already. */
+#define FIRST_MAY {							\
+	[CREATE_SAME] = DONE | REFUSED, [DELETE_SAME] = REFUSED,	\
+	[CREATE_OTHER] = DONE | REFUSED, [DELETE_OTHER] = ABSENT | REFUSED, \
+	[CREATE_APART] = DONE, [DELETE_APART] = DONE,			\
+}
+
+/* With both locks held, and the value in its slot. */
+#define PUT_MAY {							\
+	[CREATE_SAME] = DONE | REFUSED, [DELETE_SAME] = REFUSED,	\
+	[CREATE_OTHER] = REFUSED, [DELETE_OTHER] = REFUSED,		\
+	[CREATE_APART] = DONE, [DELETE_APART] = DONE,			\
+}
+
+/* With both locks held, and the slot empty. */
+#define TAKE_MAY {							\
+	[CREATE_SAME] = REFUSED, [DELETE_SAME] = ABSENT | REFUSED,	\
+	[CREATE_OTHER] = REFUSED, [DELETE_OTHER] = REFUSED,		\
+	[CREATE_APART] = DONE, [DELETE_APART] = DONE,			\
+}
+
+#define TAKE_LAST_MAY {							\
+	[CREATE_SAME] = REFUSED, [DELETE_SAME] = ABSENT | REFUSED,	\
+	[CREATE_OTHER] = REFUSED, [DELETE_OTHER] = ABSENT | REFUSED,	\
+	[CREATE_APART] = DONE, [DELETE_APART] = DONE,			\
+}
+
+/* The owner's storage is nobody's any more, and it may have another. */
+#define LET_GO_MAY {							\
+	[CREATE_SAME] = DONE | REFUSED, [DELETE_SAME] = ABSENT | REFUSED, \
+	[CREATE_OTHER] = DONE | REFUSED, [DELETE_OTHER] = ABSENT | REFUSED, \
+	[CREATE_APART] = DONE, [DELETE_APART] = DONE,			\
+}
+
+FIXTURE_VARIANT_ADD(nested, first_value) {
+	.change = { .pointer = true, .make = by_program_create,
+		    .remains = true, },
+	.may = FIRST_MAY,
+};
+
+FIXTURE_VARIANT_ADD(nested, first_value_by_call) {
+	.change = { .pointer = true, .make = by_call_update,
+		    .remains = true, },
+	.may = FIRST_MAY,
+};
+
+FIXTURE_VARIANT_ADD(nested, further_value) {
+	.change = { .kept = true, .make = by_program_create,
+		    .remains = true, },
+	.may = PUT_MAY,
+};
+
+FIXTURE_VARIANT_ADD(nested, further_value_by_call) {
+	.change = { .kept = true, .make = by_call_update, .remains = true, },
+	.may = PUT_MAY,
+};
+
+FIXTURE_VARIANT_ADD(nested, replacement) {
+	.change = { .same = true, .kept = true, .make = by_call_update,
+		    .remains = true, },
+	.may = PUT_MAY,
+};
+
+FIXTURE_VARIANT_ADD(nested, removal) {
+	.change = { .same = true, .kept = true, .make = by_program_delete, },
+	.may = TAKE_MAY,
+};
+
+FIXTURE_VARIANT_ADD(nested, last_removal) {
+	.change = { .same = true, .make = by_program_delete, },
+	.may = TAKE_LAST_MAY,
+};
+
+FIXTURE_VARIANT_ADD(nested, last_removal_by_call) {
+	.change = { .same = true, .make = by_call_delete, },
+	.may = TAKE_LAST_MAY,
+};
+
+FIXTURE_VARIANT_ADD(nested, letting_go) {
+	.change = { .same = true, .pointer = true, .make = by_program_delete, },
+	.may = LET_GO_MAY,
+};
+
+FIXTURE_VARIANT_ADD(nested, letting_go_by_call) {
+	.change = { .same = true, .pointer = true, .make = by_call_delete, },
+	.may = LET_GO_MAY,
+};
+
+FIXTURE_VARIANT_ADD(nested, end_of_map) {
+	.change = { .same = true, .kept = true, .end = true, },
+	.may = {
+		[CREATE_OTHER] = REFUSED, [DELETE_OTHER] = REFUSED,
+		[CREATE_APART] = DONE, [DELETE_APART] = DONE,
+	},
+};
+
+static int cpus(void)
+{
+	return sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+static int breakpoint(__u64 address, int cpu)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_BREAKPOINT, .size = sizeof(attr),
+		.bp_type = HW_BREAKPOINT_W, .bp_addr = address,
+		.bp_len = HW_BREAKPOINT_LEN_8, .sample_period = 1,
+	};
+
+	return syscall(SYS_perf_event_open, &attr, -1, cpu, -1,
+		       PERF_FLAG_FD_CLOEXEC);
+}
+
+FIXTURE_SETUP(nested)
+{
+	struct nested *skel = nested__open_and_load();
+	int i;
+
+	ASSERT_NE(skel, NULL);
+	ASSERT_EQ(nested__attach(skel), 0);
+	self->skel = skel;
+	self->cgroup = new_cgroup();
+	ASSERT_EQ(enter_cgroup(self->cgroup.path), 0);
+	self->fds[SAME] = bpf_map__fd(skel->maps.same);
+	self->fds[KEPT] = bpf_map__fd(skel->maps.kept);
+	self->fds[MISSING] = bpf_map__fd(skel->maps.missing);
+	self->fds[APART] = bpf_map__fd(skel->maps.apart);
+	for (i = 0; i < MAPS; i++) {
+		self->empty[i] = fdinfo_number(self->fds[i], "memlock");
+		self->owners[i] = i == APART ? self->cgroup.fd :
+					       pidfd_open(getpid(), 0);
+		ASSERT_GE(self->owners[i], 0);
+	}
+	for (i = 0; i < MAX_CPUS; i++)
+		self->breakpoints[i] = -1;
+}
+
+static void remove_breakpoints(int *breakpoints)
+{
+	for (int i = 0; i < MAX_CPUS; i++) {
+		if (breakpoints[i] >= 0)
+			close(breakpoints[i]);
+		breakpoints[i] = -1;
+	}
+}
+
+FIXTURE_TEARDOWN(nested)
+{
+	remove_breakpoints(self->breakpoints);
+	nested__destroy(self->skel);
+	nested__destroy(self->ending);
+	enter_cgroup("");
+	end_owner(&self->cgroup);
+	for (int i = 0; i < APART; i++)
+		close(self->owners[i]);
+}
+
+/* The answer to the nested call, as a bit. */
+static int answer(const struct nested *skel, enum nested_op op)
+{
+	if (op == CREATE_SAME || op == CREATE_OTHER || op == CREATE_APART)
+		return skel->bss->got ? DONE : REFUSED;
+	switch (skel->bss->deleted) {
+	case 0:
+		return DONE;
+	case -EBUSY:
+		return REFUSED;
+	case -ENOENT:
+		return ABSENT;
+	default:
+		return ODD;
+	}
+}
+
+/* What is to be in each map, after the change and perhaps the nested call. */
+struct outcome {
+	long long in[MAPS];
+};
+
+static struct outcome expected(const struct change *change, enum nested_op op,
+			       bool done)
+{
+	struct outcome outcome = { .in = {
+		[SAME] = change->remains ? OUTER_VALUE : -ENOENT,
+		[KEPT] = change->kept ? OUTER_VALUE : -ENOENT,
+		[MISSING] = -ENOENT,
+		[APART] = op == DELETE_APART ? OUTER_VALUE : -ENOENT,
+	}};
+
+	if (!done)
+		return outcome;
+	if (op == CREATE_SAME && !change->remains)
+		outcome.in[SAME] = NESTED_VALUE;
+	if (op == DELETE_SAME)
+		outcome.in[SAME] = -ENOENT;
+	if (op == CREATE_OTHER)
+		outcome.in[MISSING] = NESTED_VALUE;
+	if (op == DELETE_OTHER)
+		outcome.in[KEPT] = -ENOENT;
+	if (op == CREATE_APART)
+		outcome.in[APART] = NESTED_VALUE;
+	if (op == DELETE_APART)
+		outcome.in[APART] = -ENOENT;
+	return outcome;
+}
+
+static int watch(int *breakpoints, __u64 address)
+{
+	for (int i = 0; i < cpus(); i++) {
+		breakpoints[i] = breakpoint(address, i);
+		if (breakpoints[i] < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* Let there be what the change begins with; returns what it will write to. */
+static __u64 prepare(const struct change *change, struct nested *of,
+		     const int *fds, const int *owners, enum nested_op op)
+{
+	if (change->kept)
+		update(fds[KEPT], owners[KEPT], OUTER_VALUE, 0);
+	if (op == DELETE_APART)
+		update(fds[APART], owners[APART], OUTER_VALUE, 0);
+	if (run_program(of->progs.find))
+		return 0;
+	if (!change->same)
+		delete(bpf_map__fd(of->maps.same), owners[SAME]);
+	return change->pointer ? of->bss->pointer_at : of->bss->slot_at;
+}
+
+static void set_trap(struct nested *skel, enum nested_op op, __u64 address)
+{
+	skel->bss->traps = 0;
+	skel->bss->op = op;
+	skel->bss->watched = address;
+	skel->bss->pid = getpid();
+}
+
+static bool trapped(struct nested *skel)
+{
+	return __atomic_load_n(&skel->bss->traps, __ATOMIC_RELAXED);
+}
+
+#define INSIDE_OURS	"what stock writes to under its locks is not known"
+
+TEST_F(nested, fails_only_for_locks_of_this_processor)
+{
+	const struct change *change = &variant->change;
+	int *fds = self->fds, *owners = self->owners;
+	struct nested *skel = self->skel;
+	struct outcome outcome;
+
+	if (is_stock() && !change->pointer)
+		SKIP(return, INSIDE_OURS);
+	for (int op = 0; op < NESTED_OPS; op++) {
+		__u64 address;
+		int got;
+
+		if (!variant->may[op])
+			continue;
+		if (change->end) {
+			self->ending = nested__open_and_load();
+			ASSERT_NE(self->ending, NULL);
+		}
+		address = prepare(change, self->ending ?: skel, fds, owners,
+				  op);
+		ASSERT_NE(address, 0);
+		set_trap(skel, op, address);
+		ASSERT_EQ(watch(self->breakpoints, address), 0);
+		if (change->end) {
+			nested__destroy(self->ending);
+			self->ending = NULL;
+		} else {
+			EXPECT_EQ(change->make(skel, owners[SAME]), 0);
+		}
+		EXPECT_TRUE(EVENTUALLY(trapped(skel))) TH_LOG("op %d", op);
+		skel->bss->pid = 0;
+		remove_breakpoints(self->breakpoints);
+
+		got = answer(skel, op);
+		EXPECT_NE(variant->may[op] & got, 0)
+			TH_LOG("op %d: answer %d", op, got);
+		outcome = expected(change, op, got == DONE);
+		for (int i = 0; i < MAPS; i++) {
+			EXPECT_EQ(lookup(fds[i], owners[i]), outcome.in[i])
+				TH_LOG("op %d, map %d", op, i);
+			delete(fds[i], owners[i]);
+			EXPECT_TRUE(EVENTUALLY(fdinfo_number(fds[i], "memlock")
+					       == self->empty[i]))
+				TH_LOG("op %d, map %d", op, i);
+		}
+	}
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Change values where a hardware breakpoint interrupts another change. */
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include "progs/nested.h"
+
+char _license[] SEC("license") = "GPL";
+
+#define CREATE BPF_LOCAL_STORAGE_GET_F_CREATE
+#define MAX_SLOTS 16
+
+#define STORAGE(name, map_type)				\
+	struct {					\
+		__uint(type, map_type);			\
+		__uint(map_flags, BPF_F_NO_PREALLOC);	\
+		__type(key, int);			\
+		__type(value, __u64);			\
+	} name SEC(".maps")
+
+/* The owner's other maps: where it has a value already, and where it hasn't. */
+STORAGE(same, BPF_MAP_TYPE_TASK_STORAGE);
+STORAGE(kept, BPF_MAP_TYPE_TASK_STORAGE);
+STORAGE(missing, BPF_MAP_TYPE_TASK_STORAGE);
+STORAGE(apart, BPF_MAP_TYPE_CGRP_STORAGE);
+
+extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
+extern void bpf_task_release(struct task_struct *task) __ksym;
+
+int pid;		/* of the owner; 0: do nothing */
+enum nested_op op;
+__u64 watched;		/* an address */
+int traps;
+bool got;		/* what get returned is not NULL */
+long deleted;		/* what delete returned */
+
+/* Where the owner's pointer to its storage is, and the value's slot in it. */
+__u64 pointer_at, slot_at;
+
+struct bpf_local_storage___ours {
+	void *slots[0];
+} __attribute__((preserve_access_index));
+
+static __u64 find_slot(__u64 slots, __u64 value)
+{
+	__u64 in_slot;
+
+	for (int i = 0; i < MAX_SLOTS; i++) {
+		if (bpf_probe_read_kernel(&in_slot, sizeof(in_slot),
+					  (void *)slots + 8 * i))
+			break;
+		if (in_slot == value)
+			return slots + 8 * i;
+	}
+	return 0;
+}
+
+SEC("syscall")
+int find(void *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 *value = bpf_task_storage_get(&same, task, 0, CREATE);
+
+	if (!value)
+		return 1;
+	pointer_at = (__u64)task +
+		     bpf_core_field_offset(struct task_struct, bpf_storage);
+	if (!bpf_core_field_exists(struct bpf_local_storage___ours, slots))
+		return 0;
+	slot_at = find_slot((__u64)task->bpf_storage +
+			    bpf_core_field_offset(struct bpf_local_storage___ours,
+						  slots), (__u64)value);
+	return 0;
+}
+
+SEC("syscall")
+int create_same(void *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 value = OUTER_VALUE;
+
+	return !bpf_task_storage_get(&same, task, &value, CREATE);
+}
+
+SEC("syscall")
+int delete_same(void *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	return -bpf_task_storage_delete(&same, task);
+}
+
+static __always_inline void change(struct task_struct *task)
+{
+	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+	__u64 value = NESTED_VALUE;
+
+	switch (op) {
+	case CREATE_SAME:
+		got = bpf_task_storage_get(&same, task, &value, CREATE);
+		break;
+	case DELETE_SAME:
+		deleted = bpf_task_storage_delete(&same, task);
+		break;
+	case CREATE_OTHER:
+		got = bpf_task_storage_get(&missing, task, &value, CREATE);
+		break;
+	case DELETE_OTHER:
+		deleted = bpf_task_storage_delete(&kept, task);
+		break;
+	case CREATE_APART:
+		got = bpf_cgrp_storage_get(&apart, cgroup, &value, CREATE);
+		break;
+	case DELETE_APART:
+		deleted = bpf_cgrp_storage_delete(&apart, cgroup);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Called by the exception's handler, after what is watched was written. */
+SEC("fentry/perf_bp_event")
+int BPF_PROG(on_breakpoint, struct perf_event *bp)
+{
+	struct task_struct *task;
+
+	if (!pid || bp->attr.bp_addr != watched || traps++)
+		return 0;
+	task = bpf_task_from_pid(pid);
+	if (!task)
+		return 0;
+	change(task);
+	bpf_task_release(task);
+	return 0;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the programs that interrupt a change and their test agree on. */
+#ifndef _NESTED_H
+#define _NESTED_H
+
+/* What is done where a change of the value in the map `same` was interrupted. */
+enum nested_op {
+	CREATE_SAME, DELETE_SAME,	/* that very value */
+	CREATE_OTHER, DELETE_OTHER,	/* of the same owner, in another map */
+	CREATE_APART, DELETE_APART,	/* of another owner, in another map */
+	NESTED_OPS,
+};
+
+/* Initial values: of who was interrupted, and of who came between. */
+#define OUTER_VALUE	42
+#define NESTED_VALUE	77
+
+#endif /* _NESTED_H */
