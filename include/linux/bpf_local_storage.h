@@ -7,9 +7,9 @@
 #define _BPF_LOCAL_STORAGE_H
 
 #include <linux/bpf.h>
+#include <linux/bpf_mem_alloc.h>
 #include <linux/idr.h>
 #include <linux/list.h>
-#include <linux/percpu.h>
 #include <linux/rcupdate.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
@@ -188,6 +188,9 @@ struct bpf_local_storage_bucket {
  * @cell: the cell of an index to try first, less the bits beyond its size
  * @slot: the slot that belongs to the map, or BPF_LOCAL_STORAGE_NO_SLOT
  * @used: whether it ever had an element
+ * @reserved: whether @storage_ma and @elem_ma can be used
+ * @storage_ma: memory for storages where kmalloc() is out of the question
+ * @elem_ma: the same for elements
  */
 struct bpf_local_storage_map {
 	struct bpf_map map;
@@ -198,6 +201,9 @@ struct bpf_local_storage_map {
 	u32 cell;
 	u8 slot;
 	bool used;
+	bool reserved;
+	struct bpf_mem_alloc storage_ma;
+	struct bpf_mem_alloc elem_ma;
 };
 
 static inline struct bpf_local_storage_map *
@@ -289,21 +295,10 @@ u32 bpf_local_storage_gen_get(const struct bpf_local_storage_call *call,
 			      const struct bpf_insn *old,
 			      struct bpf_insn *insns);
 
-void bpf_local_storage_note_sleepable(void);
+void bpf_local_storage_call_rcu(struct rcu_head *rcu, rcu_callback_t func);
 
-/* How many calls of the core on this CPU may be holding a lock. */
-DECLARE_PER_CPU(int, bpf_local_storage_sections);
-
-/**
- * bpf_local_storage_is_nested - whether we interrupted a call of the core
- *
- * Context: Any.
- * Return: True if a lock of the core may be held by this very CPU.
- */
-static inline bool bpf_local_storage_is_nested(void)
-{
-	return this_cpu_read(bpf_local_storage_sections);
-}
+gfp_t bpf_local_storage_gfp(const struct bpf_prog *prog, bool may_sleep);
+int bpf_local_storage_use_map(struct bpf_map *map, const struct bpf_prog *prog);
 
 void *bpf_local_storage_fd_lookup(struct bpf_map *map, void *key);
 long bpf_local_storage_fd_update(struct bpf_map *map, void *key, void *value,
@@ -323,11 +318,13 @@ int bpf_local_storage_map_check_btf(const struct bpf_map *map,
 				    const struct btf *btf,
 				    const struct btf_type *key_type,
 				    const struct btf_type *value_type);
+bool bpf_local_storage_meta_equal(const struct bpf_map *meta,
+				  const struct bpf_map *map);
 u64 bpf_local_storage_map_mem_usage(const struct bpf_map *map);
 
 /* The operations of a kind's maps, all but .map_alloc. */
 #define BPF_LOCAL_STORAGE_MAP_OPS					\
-	.map_meta_equal = bpf_map_meta_equal,				\
+	.map_meta_equal = bpf_local_storage_meta_equal,			\
 	.map_alloc_check = bpf_local_storage_map_alloc_check,		\
 	.map_free = bpf_local_storage_map_free,				\
 	.map_get_next_key = bpf_local_storage_no_next_key,		\

@@ -85,6 +85,8 @@ void bpf_inode_storage_free(struct inode *inode)
 
 static struct bpf_map *inode_map_alloc(union bpf_attr *attr)
 {
+	if (!bpf_lsm_initialized)
+		return ERR_PTR(-EOPNOTSUPP);
 	return bpf_local_storage_map_alloc(attr, &inode_kind);
 }
 

@@ -22,141 +22,225 @@
  * Who may touch what, and why it is safe:
  *
  * - Lookup: under RCU or RCU Tasks Trace, no lock.  An element, a storage or
- *   an index goes back to the allocator after a grace period of both; of RCU
- *   alone if the owner is being destroyed and no sleepable program is around.
+ *   an index goes back to the allocator after a grace period of both.
  * - Change: under storage->lock, and the bucket lock of the map nested in it.
  *   Linked or unlinked is therefore one fact, and exactly one of update,
- *   delete, destroy and map free unlinks an element and uncharges it.  What a
- *   new storage is made with is in it before anybody can see it, and linked
- *   under the bucket lock only: nobody can unlink it before that.
+ *   delete, destroy and map free unlinks an element and uncharges it.
  * - storage->owner is not NULL: the owner is alive, because destroying it
  *   takes the lock and clears it.  NULL: whoever holds the lock came too late
  *   and looks at the owner's pointer again, where an owner that was destroyed
- *   has the storage `gone`, which nothing can be added to.
+ *   has destroyed_storage, which nothing can be added to.
  * - A map is freed after its last element was unlinked and then an RCU grace
  *   period, so elem->map is valid while linked and under rcu_read_lock().
  *
- * The locks are taken with interrupts off and a per-CPU count raised.  A call
- * that finds the count raised has interrupted another one in this file (NMI,
- * or a tracing program on something the lock code calls), and only tries.
+ * The locks are taken with interrupts off, and each CPU has a list of the calls
+ * on it that may hold any, each inside the one that it interrupted: an NMI, or
+ * a tracing program on something that the lock code calls.  Such a nested call
+ * fails at once if it needs a lock that is held further out, which a trylock
+ * would not notice without CONFIG_SMP.  It waits for another CPU's, but not for
+ * ever, since a nested call there may be waiting for a lock of this CPU's.
  *
  * A program may also have interrupted the allocator, RCU or the scheduler.  The
- * locks they wait for are all held with interrupts off; so where interrupts are
- * on, we use kmalloc() and start grace periods, and where they are off, memory
- * is BPF's own allocator's and a grace period is started from an irq_work.
+ * locks they wait for are held
+ * - with interrupts off, but for the allocator's on PREEMPT_RT; UP and SMP, 32
+ *   and 64 bits do not differ.  So where interrupts are off, memory comes from
+ *   lists that are refilled elsewhere, and a grace period is started from an
+ *   irq_work; elsewhere we use kmalloc() and start grace periods.
+ * - On PREEMPT_RT, the allocator's locks sleep, so they are out of the question
+ *   with preemption off, too, and for a program that may have interrupted their
+ *   holder; of that one the verifier tells us by a gfp_t of 0.
  */
 #include <linux/bpf.h>
 #include <linux/btf.h>
 #include <linux/btf_ids.h>
 #include <linux/bpf_local_storage.h>
 #include <linux/bpf_mem_alloc.h>
-#include <linux/cpu.h>
-#include <linux/filter.h>
+#include <linux/cpuhotplug.h>
 #include <linux/hash.h>
+#include <linux/init.h>
 #include <linux/irq_work.h>
 #include <linux/llist.h>
+#include <linux/mm.h>
 #include <linux/overflow.h>
 #include <linux/rcupdate_trace.h>
+#include <linux/sched/clock.h>
 #include <linux/slab.h>
-#include <linux/wait.h>
-#include <uapi/linux/btf.h>
+#include "bpf_local_storage_internal.h"
 
-#define SLOT_FLAGS		(BPF_F_STORAGE_SLOT | BPF_F_STORAGE_NO_SLOT)
-#define CREATE_FLAGS		(BPF_F_NO_PREALLOC | BPF_F_CLONE | SLOT_FLAGS)
 #define INDEX_MIN_CELLS		4
-/* In elem->home: the block is from bpf_global_ma, not from kmalloc(). */
+/* In elem->home: the block is from BPF's allocator, not from kmalloc(). */
 #define FROM_BPF_MA		1UL
-/* The largest value, in bytes, to be allocated together with a storage. */
-#define INSIDE_MAX		256
 /* Bytes beyond which a block of memory for copies does not grow. */
 #define CLONED_MAX		2048
-/* A grace period, and the work that frees a program and then its maps. */
-#define SLOT_WAIT		(HZ / 4)
 /* Blocks that programs may take in hard interrupts, per CPU and jiffy. */
 #define HARDIRQ_BLOCKS		256
-
-BTF_ID_LIST_GLOBAL_SINGLE(bpf_local_storage_map_btf_id, struct,
-			  bpf_local_storage_map)
-
-/* Calls on this CPU that are between section_enter() and section_exit(). */
-DEFINE_PER_CPU(int, bpf_local_storage_sections);
-
-/* Whether there ever was a sleepable program that may create a value. */
-static bool sleepable_users;
-
-/**
- * bpf_local_storage_note_sleepable - a sleepable program gets values
- *
- * Called before the program can run; it makes the memory of destroyed owners
- * wait for sleepable programs, too.
- *
- * Context: Any.
- */
-void bpf_local_storage_note_sleepable(void)
-{
-	WRITE_ONCE(sleepable_users, true);
-}
+/* Of the machine's memory, what may wait for grace periods: a 64th. */
+#define WAITING_SHIFT		6
+/* Bytes that a CPU counts for itself before it tells the others. */
+#define WAITING_BATCH		SZ_64K
+/* Nanoseconds that a nested call waits for another CPU's lock. */
+#define NESTED_WAIT		(NSEC_PER_SEC / 4)
 
 /* What an owner has once it was destroyed: nobody's, empty, never freed. */
-static struct bpf_local_storage gone = {
-	.lock = __RAW_SPIN_LOCK_UNLOCKED(gone.lock),
+static struct bpf_local_storage destroyed_storage = {
+	.lock = __RAW_SPIN_LOCK_UNLOCKED(destroyed_storage.lock),
 	.nr_slots = BPF_LOCAL_STORAGE_MIN_SLOTS,
 	.slots = { [BPF_LOCAL_STORAGE_MIN_SLOTS - 1] = NULL },
 };
 
-/* Whether this CPU may be holding a lock of the allocator's, or of RCU's. */
-static bool is_delicate(void)
+/* Whether this CPU may be holding a lock of RCU's. */
+static bool may_hold_rcu_lock(void)
 {
 	return irqs_disabled() || in_nmi();
 }
 
+/* Whether this CPU may be holding a lock of the allocator's. */
+static bool may_hold_slab_lock(gfp_t gfp)
+{
+	if (IS_ENABLED(CONFIG_PREEMPT_RT) && !(gfp && preemptible()))
+		return true;
+	return irqs_disabled() || in_nmi();
+}
+
+/**
+ * struct section - a call that may hold locks, from enter to exit
+ * @outer: the call on the same CPU that it interrupted, or NULL
+ * @storage: the lock of a storage that it holds or is waiting for, or NULL
+ * @bucket: the same of a bucket
+ * @irqflags: from before
+ */
 struct section {
+	struct section *outer;
+	raw_spinlock_t *storage;
+	raw_spinlock_t *bucket;
 	unsigned long irqflags;
-	bool nested;
 };
+
+/* The innermost one on this CPU. */
+static DEFINE_PER_CPU(struct section *, innermost_section);
 
 static __always_inline void section_enter(struct section *sec)
 {
 	local_irq_save(sec->irqflags);
-	sec->nested = __this_cpu_inc_return(bpf_local_storage_sections) > 1 || in_nmi();
+	sec->storage = NULL;
+	sec->bucket = NULL;
+	sec->outer = __this_cpu_read(innermost_section);
+	/* Whoever interrupts us from here on reads all of it. */
+	barrier();
+	__this_cpu_write(innermost_section, sec);
 }
 
 static __always_inline void section_exit(struct section *sec)
 {
-	__this_cpu_dec(bpf_local_storage_sections);
+	__this_cpu_write(innermost_section, sec->outer);
 	local_irq_restore(sec->irqflags);
 }
 
-/*
- * Whoever holds the lock is on another CPU, unless nested: then it may be us.
- * Sparse cannot follow a lock that is held on some paths only, so it is told
- * that this one is not.
- */
-static __always_inline bool section_lock(struct section *sec,
+/* Whether a call that this one has interrupted has the lock, or is about to. */
+static bool section_has_outside(const struct section *sec,
+				const raw_spinlock_t *lock)
+{
+	for (sec = sec->outer; sec; sec = sec->outer)
+		if (sec->storage == lock || sec->bucket == lock)
+			return true;
+	return false;
+}
+
+static noinline bool section_lock_nested(struct section *sec,
 					 raw_spinlock_t *lock)
 {
-	if (likely(!sec->nested))
-		raw_spin_lock(lock);
-	else if (!raw_spin_trylock(lock))
+	u64 end;
+
+	if (section_has_outside(sec, lock))
 		return false;
+	if (raw_spin_trylock(lock))
+		return true;
+	end = local_clock() + NESTED_WAIT;
+	do {
+		cpu_relax();
+		if (raw_spin_trylock(lock))
+			return true;
+	} while (local_clock() < end);
+	return false;
+}
+
+/*
+ * Sparse cannot follow a lock that is held on some paths only, so it is told
+ * that these are not.
+ */
+static __always_inline void section_lock(raw_spinlock_t **noted,
+					 raw_spinlock_t *lock)
+{
+	/* Before it is taken: a nested call must not queue up behind us. */
+	WRITE_ONCE(*noted, lock);
+	raw_spin_lock(lock);
+	__release(lock);
+}
+
+/* False if the call is nested and cannot have the lock. */
+static __always_inline bool section_try_lock(struct section *sec,
+					     raw_spinlock_t **noted,
+					     raw_spinlock_t *lock)
+{
+	if (likely(!sec->outer && !in_nmi())) {
+		section_lock(noted, lock);
+		return true;
+	}
+	WRITE_ONCE(*noted, lock);
+	if (!section_lock_nested(sec, lock)) {
+		WRITE_ONCE(*noted, NULL);
+		return false;
+	}
 	__release(lock);
 	return true;
 }
 
-static __always_inline void section_unlock(raw_spinlock_t *lock)
+static __always_inline void section_unlock(raw_spinlock_t **noted)
 {
+	raw_spinlock_t *lock = *noted;
+
 	__acquire(lock);
 	raw_spin_unlock(lock);
+	/* After it is free: a nested call must not wait for us. */
+	WRITE_ONCE(*noted, NULL);
 }
 
-static u32 value_bytes(const struct bpf_local_storage_map *smap)
+/* Serialises every change of what an owner keeps. */
+static __always_inline bool try_lock_storage(struct section *sec,
+					     struct bpf_local_storage *storage)
 {
-	return round_up(smap->map.value_size, 8);
+	return section_try_lock(sec, &sec->storage, &storage->lock);
 }
 
-static u32 elem_bytes(const struct bpf_local_storage_map *smap)
+/* The same where no call can have been interrupted. */
+static __always_inline void lock_storage(struct section *sec,
+					 struct bpf_local_storage *storage)
 {
-	return sizeof(struct bpf_local_storage_elem) + value_bytes(smap);
+	section_lock(&sec->storage, &storage->lock);
+}
+
+static __always_inline void unlock_storage(struct section *sec)
+{
+	section_unlock(&sec->storage);
+}
+
+/* Serialises changes of a bucket's list: owners share it, walks pass it. */
+static __always_inline bool
+try_lock_bucket(struct section *sec, struct bpf_local_storage_bucket *bucket)
+{
+	return section_try_lock(sec, &sec->bucket, &bucket->lock);
+}
+
+/* The same where no call can have been interrupted. */
+static __always_inline void lock_bucket(struct section *sec,
+					struct bpf_local_storage_bucket *bucket)
+{
+	section_lock(&sec->bucket, &bucket->lock);
+}
+
+static __always_inline void unlock_bucket(struct section *sec)
+{
+	section_unlock(&sec->bucket);
 }
 
 static u32 storage_bytes(const struct bpf_local_storage *storage)
@@ -177,34 +261,10 @@ static u32 index_bytes(const struct bpf_local_storage_index *index)
 	return struct_size(index, cells, (size_t)index->mask + 1);
 }
 
-/* Kernel pointers in a value have to be released when nobody can see it. */
-static bool has_pointers(const struct bpf_local_storage_map *smap)
-{
-	const struct btf_record *record = smap->map.record;
-
-	return !IS_ERR_OR_NULL(record) && record->field_mask & ~BPF_SPIN_LOCK;
-}
-
-/*
- * Whether the map's elements may be made together with a storage.  Its memory
- * then stays until the storage goes, so it must be small, and must not wait
- * for that with pointers in it.
- */
-static bool fits_inside(const struct bpf_local_storage_map *smap)
-{
-	return value_bytes(smap) <= INSIDE_MAX && !has_pointers(smap);
-}
-
 static struct bpf_local_storage_bucket *
 bucket_of(struct bpf_local_storage_map *smap, const void *owner)
 {
 	return &smap->buckets[hash_ptr(owner, smap->bucket_bits)];
-}
-
-static struct bpf_local_storage __rcu **
-pointer_of(void *owner, const struct bpf_local_storage_kind *kind)
-{
-	return owner + kind->pointer;
 }
 
 static void *first_value(struct bpf_local_storage *storage)
@@ -289,144 +349,6 @@ void *bpf_local_storage_lookup_index(struct bpf_local_storage *storage,
 	return rcu_dereference_check(cell->value, bpf_rcu_lock_held());
 }
 
-/* Lookup: as part of a program */
-
-/* R0 = the value in a slot of storage R0. */
-static struct bpf_insn *gen_slot(struct bpf_insn *insn, u8 slot)
-{
-	if (slot >= BPF_LOCAL_STORAGE_MIN_SLOTS) {
-		*insn++ = BPF_LDX_MEM(BPF_B, BPF_REG_5, BPF_REG_0,
-				      offsetof(struct bpf_local_storage,
-					       nr_slots));
-		*insn++ = BPF_JMP_IMM(BPF_JLE, BPF_REG_5, slot,
-				      BPF_LOCAL_STORAGE_TO_HELPER);
-	}
-	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_0,
-			      offsetof(struct bpf_local_storage, slots[slot]));
-	return insn;
-}
-
-/* R0 = the value in storage R0's index, if it is where it is looked for first. */
-static struct bpf_insn *gen_index(struct bpf_insn *insn,
-				  const struct bpf_local_storage_map *smap)
-{
-	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_0,
-			      offsetof(struct bpf_local_storage, index));
-	*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, BPF_LOCAL_STORAGE_IF_NULL);
-	*insn++ = BPF_LDX_MEM(BPF_W, BPF_REG_5, BPF_REG_0,
-			      offsetof(struct bpf_local_storage_index, mask));
-	*insn++ = BPF_ALU64_IMM(BPF_AND, BPF_REG_5, smap->cell);
-	*insn++ = BPF_ALU64_IMM(BPF_LSH, BPF_REG_5,
-				ilog2(sizeof(struct bpf_local_storage_cell)));
-	*insn++ = BPF_ALU64_REG(BPF_ADD, BPF_REG_5, BPF_REG_0);
-	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_5,
-			      offsetof(struct bpf_local_storage_index,
-				       cells[0].map));
-	/* R1 is the map. */
-	*insn++ = BPF_JMP_REG(BPF_JNE, BPF_REG_0, BPF_REG_1,
-			      BPF_LOCAL_STORAGE_TO_HELPER);
-	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_5,
-			      offsetof(struct bpf_local_storage_index,
-				       cells[0].value));
-	return insn;
-}
-
-/* R0 = the storage of the owner in R2. */
-static struct bpf_insn *gen_storage(struct bpf_insn *insn,
-				    const struct bpf_local_storage_kind *kind,
-				    const struct bpf_local_storage_call *call)
-{
-	if (kind->gen_storage)
-		return kind->gen_storage(insn, call);
-	if (kind->pointer > S16_MAX)
-		return NULL;
-	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_2,
-			      kind->pointer);
-	return insn;
-}
-
-/* R0 = the value, or NULL; the jumps are still to be aimed. */
-static struct bpf_insn *gen_lookup(const struct bpf_local_storage_call *call,
-				   struct bpf_insn *insn)
-{
-	struct bpf_local_storage_map *smap = to_local_storage_map(call->map);
-
-	if (call->maybe_null)
-		*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_2, 0,
-				      BPF_LOCAL_STORAGE_TO_HELPER);
-	insn = gen_storage(insn, smap->kind, call);
-	if (!insn)
-		return NULL;
-	*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, BPF_LOCAL_STORAGE_IF_NULL);
-	if (smap->slot == BPF_LOCAL_STORAGE_NO_SLOT)
-		return gen_index(insn, smap);
-	return gen_slot(insn, smap->slot);
-}
-
-static struct bpf_insn *gen_call(const struct bpf_local_storage_call *call,
-				 const struct bpf_insn *old,
-				 struct bpf_insn *insn)
-{
-	*insn++ = BPF_MOV64_IMM(BPF_REG_5, (__force __s32)call->gfp);
-	*insn++ = *old;
-	return insn;
-}
-
-/* Aim those jumps in [@insn, @end) that have a certain offset. */
-static void gen_jumps(struct bpf_insn *insn, const struct bpf_insn *end,
-		      int off, const struct bpf_insn *target)
-{
-	for (; insn < end; insn++)
-		if ((BPF_CLASS(insn->code) == BPF_JMP ||
-		     BPF_CLASS(insn->code) == BPF_JMP32) && insn->off == off)
-			insn->off = target - insn - 1;
-}
-
-/* "if (R0 == 0) goto ...", which a hit can pass over. */
-static bool is_null_check(const struct bpf_insn *insn)
-{
-	return insn->code == (BPF_JMP | BPF_JEQ | BPF_K) &&
-	       insn->dst_reg == BPF_REG_0 && !insn->imm;
-}
-
-/**
- * bpf_local_storage_gen_get - the instructions that stand for a call of get
- * @call: what is known about the call
- * @old: the call, in its program
- * @insns: room for the instructions, of which there are fewer than 32
- *
- * A hit is found without the helper, and so is that there is no value and none
- * is wanted.  The helper's call is the last instruction.
- *
- * Context: Process.
- * Return: The number of instructions.
- */
-u32 bpf_local_storage_gen_get(const struct bpf_local_storage_call *call,
-			      const struct bpf_insn *old,
-			      struct bpf_insn *insns)
-{
-	struct bpf_insn *looked, *helper, *end;
-
-	static_assert(!offsetof(struct bpf_local_storage_map, map));
-
-	looked = call->map ? gen_lookup(call, insns) : NULL;
-	if (!looked)
-		return gen_call(call, old, insns) - insns;
-	helper = looked;
-	*helper++ = BPF_JMP_IMM(BPF_JNE, BPF_REG_0, 0, 0);
-	if (!call->creates)
-		*helper++ = BPF_JMP_A(0);
-	end = gen_call(call, old, helper);
-
-	gen_jumps(insns, looked, BPF_LOCAL_STORAGE_IF_NULL,
-		  call->creates ? helper : end);
-	gen_jumps(insns, looked, BPF_LOCAL_STORAGE_TO_HELPER, helper);
-	if (!call->creates)
-		looked[1].off = end - looked - 2;
-	looked[0].off = end - looked - 1 + is_null_check(old + 1);
-	return end - insns;
-}
-
 /**
  * bpf_local_storage_iter_init - begin a walk over an owner's elements
  * @iter: the walk
@@ -486,55 +408,92 @@ bpf_local_storage_iter_next(struct bpf_local_storage_iter *iter)
 static void free_block(void *block, bool from_bpf_ma)
 {
 	if (from_bpf_ma)
-		bpf_mem_free(&bpf_global_ma, block);
+		bpf_mem_cache_raw_free(block - BPF_MA_PAD);
 	else
 		kfree(block);
 }
 
+/*
+ * Bytes that wait for a grace period.  No CPU's own count is negative or large
+ * for long, so they are as good as @waiting alone; an NMI in between may cost
+ * some on processors that cannot add in one go.
+ */
+static DEFINE_PER_CPU(long, waiting_here);
+static atomic_long_t waiting;
+
+static void count_waiting(long bytes)
+{
+	bytes = this_cpu_add_return(waiting_here, bytes);
+	if (abs(bytes) > WAITING_BATCH)
+		atomic_long_add(this_cpu_xchg(waiting_here, 0), &waiting);
+}
+
+/*
+ * A program that makes and deletes faster than grace periods end, as any can
+ * that is one RCU read section, must not take all of the memory.
+ */
+static bool too_much_waits(void)
+{
+	long pages = atomic_long_read(&waiting) >> PAGE_SHIFT;
+
+	return pages > (long)(totalram_pages() >> WAITING_SHIFT);
+}
+
+static long waiting_bytes(void *block, bool from_bpf_ma)
+{
+	return ksize(from_bpf_ma ? block - BPF_MA_HEADER : block);
+}
+
+static void free_waited(void *block, bool from_bpf_ma)
+{
+	count_waiting(-waiting_bytes(block, from_bpf_ma));
+	free_block(block, from_bpf_ma);
+}
+
 /* What an RCU grace period is followed by, for each way to free. */
 
-static void kmalloc_now(struct rcu_head *rcu)
+static void bpf_local_storage_kfree_rcu(struct rcu_head *rcu)
 {
-	free_block(rcu, false);
+	free_waited(rcu, false);
 }
 
-static void bpf_ma_now(struct rcu_head *rcu)
+static void bpf_local_storage_ma_free_rcu(struct rcu_head *rcu)
 {
-	free_block(rcu, true);
+	free_waited(rcu, true);
 }
 
-static void pointers_now(struct rcu_head *rcu)
+static void bpf_local_storage_fields_free_rcu(struct rcu_head *rcu)
 {
 	struct bpf_local_storage_elem *elem =
 		container_of(rcu, struct bpf_local_storage_elem, rcu);
 
 	bpf_obj_free_fields(elem->map->map.record, elem + 1);
-	free_block(elem, elem->home & FROM_BPF_MA);
+	free_waited(elem, elem->home & FROM_BPF_MA);
 }
 
 /* The same for an RCU Tasks Trace grace period. */
 
-static void after_trace(struct rcu_head *rcu, rcu_callback_t now)
+static void after_trace_rcu(struct rcu_head *rcu, rcu_callback_t func)
 {
 	if (rcu_trace_implies_rcu_gp())
-		now(rcu);
+		func(rcu);
 	else
-		call_rcu(rcu, now);
+		call_rcu(rcu, func);
 }
 
-static void kmalloc_after_trace(struct rcu_head *rcu)
+static void bpf_local_storage_kfree_trace_rcu(struct rcu_head *rcu)
 {
-	after_trace(rcu, kmalloc_now);
+	after_trace_rcu(rcu, bpf_local_storage_kfree_rcu);
 }
 
-static void bpf_ma_after_trace(struct rcu_head *rcu)
+static void bpf_local_storage_ma_free_trace_rcu(struct rcu_head *rcu)
 {
-	after_trace(rcu, bpf_ma_now);
+	after_trace_rcu(rcu, bpf_local_storage_ma_free_rcu);
 }
 
-static void pointers_after_trace(struct rcu_head *rcu)
+static void bpf_local_storage_fields_free_trace_rcu(struct rcu_head *rcu)
 {
-	after_trace(rcu, pointers_now);
+	after_trace_rcu(rcu, bpf_local_storage_fields_free_rcu);
 }
 
 /* Grace periods to be started when no lock of RCU's can be held. */
@@ -543,30 +502,39 @@ struct postponed {
 	struct irq_work work;
 };
 
-static void start_postponed(struct irq_work *work)
+static void bpf_local_storage_start_postponed(struct irq_work *work)
 {
 	struct postponed *postponed = container_of(work, struct postponed, work);
 	struct llist_node *node, *next;
 	struct rcu_head *rcu;
 
-	/* Pairs with llist_add() in call_trace(). */
+	/* Pairs with synchronize_rcu() in bpf_local_storage_barrier(). */
+	rcu_read_lock();
+	/* Pairs with llist_add() in bpf_local_storage_call_rcu(). */
 	llist_for_each_safe(node, next, llist_del_all(&postponed->heads)) {
 		rcu = (struct rcu_head *)node;
 		call_rcu_tasks_trace(rcu, rcu->func);
 	}
+	rcu_read_unlock();
 }
 
 static DEFINE_PER_CPU(struct postponed, postponed) = {
 	/* At the next tick: a program on interrupts must not keep them coming. */
-	.work = IRQ_WORK_INIT_LAZY(start_postponed),
+	.work = IRQ_WORK_INIT_LAZY(bpf_local_storage_start_postponed),
 };
 
-/* Call @func after a grace period of RCU and RCU Tasks Trace. */
-static void call_trace(struct rcu_head *rcu, rcu_callback_t func)
+/**
+ * bpf_local_storage_call_rcu - call a function after a grace period
+ * @rcu: of what the function is for
+ * @func: called after a grace period of RCU Tasks Trace, as by RCU
+ *
+ * Context: Any, under the locks of RCU, too.
+ */
+void bpf_local_storage_call_rcu(struct rcu_head *rcu, rcu_callback_t func)
 {
 	struct postponed *here;
 
-	if (likely(!is_delicate())) {
+	if (likely(!may_hold_rcu_lock())) {
 		call_rcu_tasks_trace(rcu, func);
 		return;
 	}
@@ -577,73 +545,76 @@ static void call_trace(struct rcu_head *rcu, rcu_callback_t func)
 		irq_work_queue(&here->work);
 }
 
-/* Wait until nothing that call_trace() was given is postponed. */
-static void sync_postponed(void)
+/**
+ * bpf_local_storage_barrier - wait until all that is to be freed was freed
+ *
+ * Context: Process; sleeps.
+ */
+void bpf_local_storage_barrier(void)
 {
-	struct irq_work *work;
 	int cpu;
 
-	/* Pairs with the end of a CPU, which leaves its work undone. */
-	cpus_read_lock();
-	for_each_possible_cpu(cpu) {
-		work = per_cpu_ptr(&postponed.work, cpu);
-		if (cpu_online(cpu))
-			irq_work_sync(work);
-		else
-			start_postponed(work);
-	}
-	cpus_read_unlock();
+	for_each_possible_cpu(cpu)
+		bpf_local_storage_start_postponed(per_cpu_ptr(&postponed.work,
+							      cpu));
+	/* Pairs with the read section of those that came before us. */
+	synchronize_rcu();
+	rcu_barrier_tasks_trace();
+	rcu_barrier();
 }
 
-/* Free a storage or an index, whichever begins with @rcu. */
-static void free_later(struct rcu_head *rcu, bool from_bpf_ma)
+/* A CPU may have postponed something after its last irq_work. */
+static int bpf_local_storage_cpu_dead(unsigned int cpu)
 {
-	call_trace(rcu, from_bpf_ma ? bpf_ma_after_trace : kmalloc_after_trace);
+	bpf_local_storage_start_postponed(per_cpu_ptr(&postponed.work, cpu));
+	return 0;
 }
 
-/*
- * The same when the owner is being destroyed.  Only a sleepable program can
- * still be on a value then, outside of any RCU read section.
- */
-static void free_dead(struct rcu_head *rcu, bool from_bpf_ma)
+static int __init bpf_local_storage_init(void)
 {
-	if (READ_ONCE(sleepable_users) || is_delicate())
-		free_later(rcu, from_bpf_ma);
-	else if (from_bpf_ma)
-		call_rcu(rcu, bpf_ma_now);
-	else
-		kvfree_call_rcu(rcu, rcu);
+	int state;
+
+	state = cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN,
+					  "bpf/local_storage:dead", NULL,
+					  bpf_local_storage_cpu_dead);
+	return min(state, 0);
+}
+late_initcall(bpf_local_storage_init);
+
+/* Free a block, which begins with @rcu, after the grace periods. */
+static void free_wait(struct rcu_head *rcu, bool from_bpf_ma)
+{
+	count_waiting(waiting_bytes(rcu, from_bpf_ma));
+	bpf_local_storage_call_rcu(rcu, from_bpf_ma ?
+				   bpf_local_storage_ma_free_trace_rcu :
+				   bpf_local_storage_kfree_trace_rcu);
 }
 
 static void free_elem(struct bpf_local_storage_elem *elem)
 {
+	bool from_bpf_ma;
+
 	if (!elem)
 		return;
-	if (has_pointers(elem->map))
-		call_trace(&elem->rcu, pointers_after_trace);
-	else
-		free_later(&elem->rcu, elem->home & FROM_BPF_MA);
-}
-
-static void free_dead_elem(struct bpf_local_storage_elem *elem)
-{
-	if (!has_pointers(elem->map))
-		free_dead(&elem->rcu, elem->home & FROM_BPF_MA);
-	else if (READ_ONCE(sleepable_users) || is_delicate())
-		free_elem(elem);
-	else
-		call_rcu(&elem->rcu, pointers_now);
+	from_bpf_ma = elem->home & FROM_BPF_MA;
+	if (!has_pointers(elem->map)) {
+		free_wait(&elem->rcu, from_bpf_ma);
+		return;
+	}
+	count_waiting(waiting_bytes(elem, from_bpf_ma));
+	bpf_local_storage_call_rcu(&elem->rcu,
+				   bpf_local_storage_fields_free_trace_rcu);
 }
 
 static void free_index(struct bpf_local_storage_index *index)
 {
 	if (index)
-		free_later(&index->rcu, index->from_bpf_ma);
+		free_wait(&index->rcu, index->from_bpf_ma);
 }
 
 static void free_storage(struct bpf_local_storage *storage)
 {
-	free_later(&storage->first.rcu, storage->first.home & FROM_BPF_MA);
+	free_wait(&storage->first.rcu, storage->first.home & FROM_BPF_MA);
 }
 
 /* Changes; all under storage->lock */
@@ -759,8 +730,8 @@ unlink_elem(struct bpf_local_storage_bucket *bucket,
 }
 
 /*
- * Put @next, which is NULL or &gone, in place of an owner's storage; the caller
- * frees that and its index.
+ * Put @next, NULL or destroyed_storage, in place of an owner's storage; the
+ * caller frees that and its index.
  */
 static void detach(struct bpf_local_storage *storage,
 		   const struct bpf_local_storage_kind *kind,
@@ -817,32 +788,41 @@ static bool within_budget(void)
 	return true;
 }
 
-static void *bpf_ma_zalloc(u32 bytes)
+/* Zeroed; from @ma if the map has it, and from what all maps share if not. */
+static void *bpf_ma_zalloc(const struct bpf_local_storage_map *smap,
+			   struct bpf_mem_alloc *ma, u32 bytes)
 {
-	void *block;
+	void *block = NULL;
 
-	if (!bpf_global_ma_set || !within_budget())
+	if (!within_budget())
 		return NULL;
-	block = bpf_mem_alloc(&bpf_global_ma, bytes);
-	if (block)
-		memset(block, 0, bytes);
-	return block;
+	/* Pairs with the release in bpf_local_storage_map_reserve(). */
+	if (ma && smp_load_acquire(&smap->reserved))
+		block = bpf_mem_cache_alloc(ma);
+	else if (bpf_global_ma_set)
+		block = bpf_mem_alloc(&bpf_global_ma, bytes + BPF_MA_PAD);
+	return block ? memset(block + BPF_MA_PAD, 0, bytes) : NULL;
 }
 
-/* Zeroed; sets *from_bpf_ma, which freeing has to know. */
+/*
+ * Zeroed; from @ma, which may be NULL, where kmalloc() is out of the question.
+ * Sets *from_bpf_ma, which freeing has to know.
+ */
 static __always_inline void *
-charged_alloc(void *owner, struct bpf_local_storage_map *smap, u32 bytes,
-	      gfp_t gfp, bool *from_bpf_ma)
+charged_alloc(void *owner, struct bpf_local_storage_map *smap,
+	      struct bpf_mem_alloc *ma, u32 bytes, gfp_t gfp, bool *from_bpf_ma)
 {
 	void *block;
 	int err;
 
+	if (unlikely(too_much_waits()))
+		return ERR_PTR(-ENOMEM);
 	err = smap->kind->charge ? smap->kind->charge(owner, bytes) : 0;
 	if (err)
 		return ERR_PTR(err);
-	*from_bpf_ma = is_delicate();
+	*from_bpf_ma = may_hold_slab_lock(gfp);
 	if (unlikely(*from_bpf_ma))
-		block = bpf_ma_zalloc(bytes);
+		block = bpf_ma_zalloc(smap, ma, bytes);
 	else
 		block = bpf_map_kzalloc(&smap->map, bytes, gfp | __GFP_NOWARN);
 	if (block)
@@ -853,10 +833,14 @@ charged_alloc(void *owner, struct bpf_local_storage_map *smap, u32 bytes,
 
 /* Undo charged_alloc() of something that was never published. */
 static void charged_free(void *owner, struct bpf_local_storage_map *smap,
-			 void *block, u32 bytes, bool from_bpf_ma)
+			 struct rcu_head *block, u32 bytes, bool from_bpf_ma)
 {
 	uncharge(smap->kind, owner, bytes);
-	free_block(block, from_bpf_ma);
+	/* What is not to be allocated here is not to be freed here. */
+	if (from_bpf_ma)
+		free_wait(block, true);
+	else
+		kfree(block);
 }
 
 /*
@@ -864,8 +848,8 @@ static void charged_free(void *owner, struct bpf_local_storage_map *smap,
  * behind its slots.
  */
 static __always_inline struct bpf_local_storage *
-storage_new(void *owner, struct bpf_local_storage_map *smap, u32 inside,
-	    gfp_t gfp)
+storage_new(void *owner, struct bpf_local_storage_map *smap,
+	    struct bpf_mem_alloc *ma, u32 inside, gfp_t gfp)
 {
 	/* Pairs with nothing: a stale value only makes the index do more. */
 	u8 nr_slots = READ_ONCE(smap->kind->slots->nr);
@@ -874,7 +858,7 @@ storage_new(void *owner, struct bpf_local_storage_map *smap, u32 inside,
 	u32 bytes;
 
 	bytes = struct_size(storage, slots, nr_slots) + inside;
-	storage = charged_alloc(owner, smap, bytes, gfp, &from_bpf_ma);
+	storage = charged_alloc(owner, smap, ma, bytes, gfp, &from_bpf_ma);
 	if (IS_ERR(storage))
 		return storage;
 	storage->first.home = from_bpf_ma ? FROM_BPF_MA : 0;
@@ -893,8 +877,9 @@ index_new(void *owner, struct bpf_local_storage_map *smap, u32 keys, gfp_t gfp)
 
 	/* At most half full, so that it lasts until the keys doubled or so. */
 	cells = max_t(u32, roundup_pow_of_two(keys * 2), INDEX_MIN_CELLS);
-	index = charged_alloc(owner, smap, struct_size(index, cells, cells),
-			      gfp, &from_bpf_ma);
+	index = charged_alloc(owner, smap, NULL,
+			      struct_size(index, cells, cells), gfp,
+			      &from_bpf_ma);
 	if (IS_ERR(index))
 		return index;
 	index->from_bpf_ma = from_bpf_ma;
@@ -908,7 +893,8 @@ elem_new(void *owner, struct bpf_local_storage_map *smap, gfp_t gfp)
 	struct bpf_local_storage_elem *elem;
 	bool from_bpf_ma;
 
-	elem = charged_alloc(owner, smap, elem_bytes(smap), gfp, &from_bpf_ma);
+	elem = charged_alloc(owner, smap, &smap->elem_ma, elem_bytes(smap), gfp,
+			     &from_bpf_ma);
 	if (IS_ERR(elem))
 		return elem;
 	elem->map = smap;
@@ -921,7 +907,7 @@ elem_new(void *owner, struct bpf_local_storage_map *smap, gfp_t gfp)
 static void storage_drop(void *owner, struct bpf_local_storage_map *smap,
 			 struct bpf_local_storage *storage)
 {
-	charged_free(owner, smap, storage, storage_bytes(storage),
+	charged_free(owner, smap, &storage->first.rcu, storage_bytes(storage),
 		     storage->first.home & FROM_BPF_MA);
 }
 
@@ -929,15 +915,15 @@ static void index_drop(void *owner, struct bpf_local_storage_map *smap,
 		       struct bpf_local_storage_index *index)
 {
 	if (!IS_ERR_OR_NULL(index))
-		charged_free(owner, smap, index, index_bytes(index),
+		charged_free(owner, smap, &index->rcu, index_bytes(index),
 			     index->from_bpf_ma);
 }
 
 static void elem_drop(void *owner, struct bpf_local_storage_elem *elem)
 {
 	if (!IS_ERR_OR_NULL(elem))
-		charged_free(owner, elem->map, elem, elem_bytes(elem->map),
-			     elem->home & FROM_BPF_MA);
+		charged_free(owner, elem->map, &elem->rcu,
+			     elem_bytes(elem->map), elem->home & FROM_BPF_MA);
 }
 
 /*
@@ -986,9 +972,11 @@ static int publish(struct bpf_local_storage *storage, void *owner,
 	ptr = (__force struct bpf_local_storage **)
 		pointer_of(owner, elem->map->kind);
 	section_enter(&sec);
-	/* Pairs with whoever finds the element there and wants to unlink it. */
-	if (!section_lock(&sec, &bucket->lock))
+	/* Nobody has it; but whoever finds the storage waits for the element. */
+	if (!try_lock_storage(&sec, storage))
 		goto exit;
+	if (!try_lock_bucket(&sec, bucket))
+		goto unlock;
 	err = -EAGAIN;
 	storage->owner = owner;
 	/* Pairs with the dependency of whoever loads the owner's pointer. */
@@ -996,7 +984,9 @@ static int publish(struct bpf_local_storage *storage, void *owner,
 		link_elem(bucket, elem, NULL);
 		err = 0;
 	}
-	section_unlock(&bucket->lock);
+	unlock_bucket(&sec);
+unlock:
+	unlock_storage(&sec);
 exit:
 	section_exit(&sec);
 	return err;
@@ -1013,7 +1003,7 @@ static void *create_first(void *owner, struct bpf_local_storage_map *smap,
 	void *value;
 	int err;
 
-	storage = storage_new(owner, smap, inside, gfp);
+	storage = storage_new(owner, smap, &smap->storage_ma, inside, gfp);
 	if (IS_ERR(storage))
 		return storage;
 	elem = likely(inside) ? &storage->first : elem_new(owner, smap, gfp);
@@ -1156,8 +1146,7 @@ static int change_storage(struct change *ch, struct bpf_local_storage *storage,
 	int err = -EBUSY;
 
 	section_enter(&sec);
-	/* Pairs with everyone else who changes what this owner keeps. */
-	if (!section_lock(&sec, &storage->lock))
+	if (!try_lock_storage(&sec, storage))
 		goto exit;
 	err = -ESTALE;
 	if (storage->owner != ch->owner)
@@ -1171,14 +1160,13 @@ static int change_storage(struct change *ch, struct bpf_local_storage *storage,
 	if (*keys)
 		goto unlock;
 	err = -EBUSY;
-	/* Pairs with other owners whose elements hash to the same bucket. */
-	if (!section_lock(&sec, &bucket->lock))
+	if (!try_lock_bucket(&sec, bucket))
 		goto unlock;
 	put_elem(ch, storage, bucket);
-	section_unlock(&bucket->lock);
+	unlock_bucket(&sec);
 	err = 0;
 unlock:
-	section_unlock(&storage->lock);
+	unlock_storage(&sec);
 exit:
 	section_exit(&sec);
 	return err;
@@ -1200,22 +1188,6 @@ static int further_change(struct change *ch, struct bpf_local_storage *storage)
 	return new_index(ch, keys) ?: -EAGAIN;
 }
 
-static struct bpf_local_storage *
-storage_of(void *owner, const struct bpf_local_storage_kind *kind)
-{
-	/* Pairs with cmpxchg() in publish(). */
-	return rcu_dereference_check(*pointer_of(owner, kind),
-				     bpf_rcu_lock_held());
-}
-
-/* The owner's value in a map, or NULL. */
-static void *find(void *owner, struct bpf_local_storage_map *smap)
-{
-	struct bpf_local_storage *storage = storage_of(owner, smap->kind);
-
-	return storage ? bpf_local_storage_lookup(storage, smap) : NULL;
-}
-
 /* One attempt; -EAGAIN: what the owner keeps is not what it was. */
 static int try_change(struct change *ch)
 {
@@ -1223,7 +1195,7 @@ static int try_change(struct change *ch)
 	int err;
 
 	storage = storage_of(ch->owner, ch->smap->kind);
-	if (storage == &gone)
+	if (storage == &destroyed_storage)
 		return -ENOENT;
 	if (!storage) {
 		err = check_mode(ch->mode, NULL);
@@ -1287,44 +1259,12 @@ static __always_inline void *create(void *owner,
 	return found;
 }
 
-/**
- * bpf_local_storage_create - give an owner a value unless it has one
- * @owner: the owner; the caller sees to it that it is not being destroyed
- * @smap: the map
- * @value: the initial value, or NULL for zeroes
- * @gfp: GFP_ATOMIC, or GFP_KERNEL where sleeping is allowed
- *
- * Context: As @gfp says, under rcu_read_lock() or rcu_read_lock_trace().
- * Return: The new value, or the one that another CPU made first; -ENOMEM;
- *	-EBUSY when the call interrupted another one on the same storage.
- */
-void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
-			       void *value, gfp_t gfp)
+/* The rest of bpf_local_storage_create(), not to be traced. */
+void *__bpf_local_storage_create(void *owner,
+				 struct bpf_local_storage_map *smap,
+				 void *value, gfp_t gfp)
 {
 	return create(owner, smap, value, false, gfp);
-}
-
-/**
- * bpf_local_storage_get - an owner's value, made if it is missing
- * @owner: the owner; its memory is not freed during the call
- * @map: the map
- * @value: the initial value, or NULL for zeroes
- * @flags: BPF_LOCAL_STORAGE_GET_F_CREATE or 0
- * @gfp: GFP_ATOMIC, or GFP_KERNEL where sleeping is allowed
- *
- * Context: As @gfp says, under rcu_read_lock() or rcu_read_lock_trace().
- * Return: The value, or NULL.
- */
-void *bpf_local_storage_get(void *owner, struct bpf_map *map, void *value,
-			    u64 flags, gfp_t gfp)
-{
-	struct bpf_local_storage_map *smap = to_local_storage_map(map);
-	void *found = find(owner, smap);
-
-	if (found || flags != BPF_LOCAL_STORAGE_GET_F_CREATE)
-		return found;
-	found = bpf_local_storage_create(owner, smap, value, gfp);
-	return IS_ERR(found) ? NULL : found;
 }
 
 /* Copies for a new owner */
@@ -1401,20 +1341,20 @@ static u32 clone_inside(struct bpf_local_storage *from,
 }
 
 /* Link a copy, unless its map is on its way out and may not look for it. */
-static void link_copy(struct bpf_local_storage *storage,
+static void link_copy(struct section *sec, struct bpf_local_storage *storage,
 		      struct bpf_local_storage_elem *elem, void *value)
 {
 	struct bpf_local_storage_map *smap = elem->map;
 	struct bpf_local_storage_bucket *bucket;
 
 	bucket = bucket_of(smap, storage->owner);
-	/* Pairs with map free, which comes here after the last reference. */
-	raw_spin_lock(&bucket->lock);
+	lock_bucket(sec, bucket);
+	/* Map free comes to the bucket after the last reference. */
 	if (atomic64_read(&smap->map.refcnt)) {
 		link_elem(bucket, elem, NULL);
 		value_set(storage, smap, value);
 	}
-	raw_spin_unlock(&bucket->lock);
+	unlock_bucket(sec);
 }
 
 /*
@@ -1430,11 +1370,10 @@ static bool publish_copies(struct bpf_local_storage *storage, void *owner,
 	bool used;
 
 	section_enter(&sec);
-	/* Pairs with map free, which has found a copy. */
-	raw_spin_lock(&storage->lock);
+	lock_storage(&sec, storage);
 	storage->owner = owner;
 	for (; nr; nr--) {
-		link_copy(storage, elem, value);
+		link_copy(&sec, storage, elem, value);
 		elem = value + value_bytes(elem->map);
 		value = elem + 1;
 	}
@@ -1442,7 +1381,7 @@ static bool publish_copies(struct bpf_local_storage *storage, void *owner,
 	/* Pairs with the dependency of whoever loads the owner's pointer. */
 	if (used)
 		rcu_assign_pointer(*pointer_of(owner, kind), storage);
-	raw_spin_unlock(&storage->lock);
+	unlock_storage(&sec);
 	section_exit(&sec);
 	return used;
 }
@@ -1464,7 +1403,7 @@ static int clone_together(struct bpf_local_storage *from, void *owner,
 		*others = true;
 		return 0;
 	}
-	storage = storage_new(owner, smap, bytes, GFP_ATOMIC);
+	storage = storage_new(owner, smap, NULL, bytes, GFP_ATOMIC);
 	bpf_map_put(&smap->map);
 	if (IS_ERR(storage))
 		return PTR_ERR(storage);
@@ -1518,23 +1457,9 @@ int bpf_local_storage_clone(struct bpf_local_storage *from, void *owner,
 	return err;
 }
 
-/**
- * bpf_local_storage_update - set an owner's value, as bpf(2) does
- * @owner: the owner; the caller sees to it that it is not being destroyed
- * @smap: the map
- * @value: the new value
- * @flags: BPF_ANY, BPF_NOEXIST or BPF_EXIST, and BPF_F_LOCK to write into an
- *	existing value under its bpf_spin_lock
- *
- * Without BPF_F_LOCK the element is replaced, so that a reader has the old
- * value or the new one and never a mix.
- *
- * Context: Any but NMI, under rcu_read_lock(); does not sleep.
- * Return: 0, -EINVAL, -EEXIST, -ENOENT, -ENOMEM, or -EBUSY when the call
- *	interrupted another one on the same storage.
- */
-long bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
-			      void *value, u64 flags)
+/* The rest of bpf_local_storage_update(), not to be traced. */
+long __bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
+				void *value, u64 flags)
 {
 	struct change ch = {
 		.owner = owner, .smap = smap, .value = value,
@@ -1571,10 +1496,11 @@ long bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
  * Remove a map's element from a storage, and the storage with its last one.
  * The storage must be @owner's, unless that is NULL.
  */
-static int delete_from(struct bpf_local_storage *storage,
-		       struct bpf_local_storage_map *smap, const void *owner)
+int __bpf_local_storage_delete(struct bpf_local_storage *storage,
+			       struct bpf_local_storage_map *smap,
+			       const void *owner)
 {
-	struct bpf_local_storage_elem *gone = NULL;
+	struct bpf_local_storage_elem *unlinked = NULL;
 	struct bpf_local_storage_bucket *bucket;
 	struct bpf_local_storage_index *index;
 	struct section sec;
@@ -1583,8 +1509,7 @@ static int delete_from(struct bpf_local_storage *storage,
 	void *value;
 
 	section_enter(&sec);
-	/* Pairs with everyone else who changes what this owner keeps. */
-	if (!section_lock(&sec, &storage->lock))
+	if (!try_lock_storage(&sec, storage))
 		goto exit;
 	err = -ENOENT;
 	if (!storage->owner || (owner && storage->owner != owner))
@@ -1594,22 +1519,21 @@ static int delete_from(struct bpf_local_storage *storage,
 		goto unlock;
 	err = -EBUSY;
 	bucket = bucket_of(smap, storage->owner);
-	/* Pairs with other owners whose elements hash to the same bucket. */
-	if (!section_lock(&sec, &bucket->lock))
+	if (!try_lock_bucket(&sec, bucket))
 		goto unlock;
-	gone = unlink_elem(bucket, elem_of(storage, value));
+	unlinked = unlink_elem(bucket, elem_of(storage, value));
 	value_set(storage, smap, NULL);
-	section_unlock(&bucket->lock);
+	unlock_bucket(&sec);
 	index = index_locked(storage);
 	empty = is_empty(storage);
 	if (empty)
 		detach(storage, smap->kind, NULL);
 	err = 0;
 unlock:
-	section_unlock(&storage->lock);
+	unlock_storage(&sec);
 exit:
 	section_exit(&sec);
-	free_elem(gone);
+	free_elem(unlinked);
 	if (empty) {
 		free_index(index);
 		free_storage(storage);
@@ -1617,28 +1541,9 @@ exit:
 	return err;
 }
 
-/**
- * bpf_local_storage_delete - delete a map's value from an owner
- * @owner: the owner
- * @smap: the map
- *
- * Context: Any, under rcu_read_lock() or rcu_read_lock_trace().
- * Return: 0, -ENOENT, or -EBUSY when the call interrupted another one on the
- *	same storage.
- */
-long bpf_local_storage_delete(void *owner, struct bpf_local_storage_map *smap)
-{
-	struct bpf_local_storage *storage = storage_of(owner, smap->kind);
-
-	if (!storage || !bpf_local_storage_lookup(storage, smap))
-		return -ENOENT;
-	/* An owner that is a byte copy of another may have its pointer. */
-	return delete_from(storage, smap, owner);
-}
-
-/* Unlink all of a storage's elements; gathers on @gone those to be freed. */
-static void unlink_all(struct bpf_local_storage *storage,
-		       struct hlist_head *gone)
+/* Unlink all of a storage's elements; gathers those to be freed. */
+static void unlink_all(struct section *sec, struct bpf_local_storage *storage,
+		       struct hlist_head *unlinked)
 {
 	struct bpf_local_storage_bucket *bucket;
 	struct bpf_local_storage_elem *elem;
@@ -1647,14 +1552,13 @@ static void unlink_all(struct bpf_local_storage *storage,
 	bpf_local_storage_iter_init(&iter, storage);
 	while ((elem = bpf_local_storage_iter_next(&iter))) {
 		bucket = bucket_of(elem->map, storage->owner);
-		/* Pairs with other owners that hash to the same bucket. */
-		raw_spin_lock(&bucket->lock);
+		lock_bucket(sec, bucket);
 		/* The map's slot may be another's as soon as the bucket is empty. */
 		value_set(storage, elem->map, NULL);
 		elem = unlink_elem(bucket, elem);
-		raw_spin_unlock(&bucket->lock);
+		unlock_bucket(sec);
 		if (elem)
-			hlist_add_head(&elem->map_node, gone);
+			hlist_add_head(&elem->map_node, unlinked);
 	}
 }
 
@@ -1667,46 +1571,34 @@ static bool destroy_storage(struct bpf_local_storage *storage,
 {
 	struct bpf_local_storage_index *index;
 	struct bpf_local_storage_elem *elem;
-	HLIST_HEAD(dead);
+	HLIST_HEAD(unlinked);
 	struct hlist_node *next;
 	struct section sec;
 	bool ours;
 
 	section_enter(&sec);
-	/* Pairs with map free, which may be at work on this storage. */
-	raw_spin_lock(&storage->lock);
+	lock_storage(&sec, storage);
 	index = index_locked(storage);
 	ours = storage->owner;
 	if (ours) {
-		unlink_all(storage, &dead);
-		detach(storage, kind, &gone);
+		unlink_all(&sec, storage, &unlinked);
+		detach(storage, kind, &destroyed_storage);
 	}
-	raw_spin_unlock(&storage->lock);
+	unlock_storage(&sec);
 	section_exit(&sec);
 	if (!ours)
 		return false;
 
-	hlist_for_each_entry_safe(elem, next, &dead, map_node)
-		free_dead_elem(elem);
-	if (index)
-		free_dead(&index->rcu, index->from_bpf_ma);
-	free_dead(&storage->first.rcu, storage->first.home & FROM_BPF_MA);
+	hlist_for_each_entry_safe(elem, next, &unlinked, map_node)
+		free_elem(elem);
+	free_index(index);
+	free_storage(storage);
 	return true;
 }
 
-/**
- * bpf_local_storage_destroy - free all that a dying owner keeps
- * @owner: the owner
- * @kind: its kind
- *
- * From now on nothing can be created for the owner.  Waits for a map free that
- * is removing an element of this owner right now, so that nobody touches the
- * owner's pointer once this returns, unless to see that it was destroyed.
- *
- * Context: Any but NMI; not from a program that interrupted this file.
- */
-void bpf_local_storage_destroy(void *owner,
-			       const struct bpf_local_storage_kind *kind)
+/* The rest of bpf_local_storage_destroy(), not to be traced. */
+void __bpf_local_storage_destroy(void *owner,
+				 const struct bpf_local_storage_kind *kind)
 {
 	struct bpf_local_storage **ptr = (__force struct bpf_local_storage **)
 		pointer_of(owner, kind);
@@ -1719,8 +1611,8 @@ void bpf_local_storage_destroy(void *owner,
 		storage = smp_load_acquire(ptr);
 		/* Pairs with the cmpxchg() in publish(). */
 		if (!storage)
-			storage = cmpxchg(ptr, NULL, &gone);
-	} while (storage && storage != &gone &&
+			storage = cmpxchg(ptr, NULL, &destroyed_storage);
+	} while (storage && storage != &destroyed_storage &&
 		 !destroy_storage(storage, kind));
 	rcu_read_unlock();
 }
@@ -1747,8 +1639,7 @@ next_in_bucket(struct bpf_local_storage_map_iter *iter, const void *done)
 	struct section sec;
 
 	section_enter(&sec);
-	/* Pairs with whoever links or unlinks, and with other walks. */
-	raw_spin_lock(&bucket->lock);
+	lock_bucket(&sec, bucket);
 	if (hlist_unhashed(cursor))
 		hlist_add_head(cursor, &bucket->elems);
 	while ((elem = hlist_entry_safe(cursor->next,
@@ -1764,7 +1655,7 @@ next_in_bucket(struct bpf_local_storage_map_iter *iter, const void *done)
 	iter->owner = elem ? storage_of_elem(elem)->owner : NULL;
 	if (!elem)
 		hlist_del_init(cursor);
-	raw_spin_unlock(&bucket->lock);
+	unlock_bucket(&sec);
 	section_exit(&sec);
 	return elem;
 }
@@ -1842,317 +1733,13 @@ void bpf_local_storage_map_iter_end(struct bpf_local_storage_map_iter *iter)
 		return;
 	bucket = &iter->smap->buckets[iter->bucket];
 	section_enter(&sec);
-	/* Pairs with next_in_bucket() of other walks. */
-	raw_spin_lock(&bucket->lock);
+	lock_bucket(&sec, bucket);
 	hlist_del_init(&iter->cursor.map_node);
-	raw_spin_unlock(&bucket->lock);
+	unlock_bucket(&sec);
 	section_exit(&sec);
 }
 
-/* bpf(2): a file descriptor is the key */
-
-/**
- * bpf_local_storage_fd_lookup - the value of the owner behind a descriptor
- * @map: the map
- * @key: a pointer to the descriptor
- *
- * Context: Process, under rcu_read_lock().
- * Return: The value, NULL, or the error of the kind's get_fd().
- */
-void *bpf_local_storage_fd_lookup(struct bpf_map *map, void *key)
-{
-	struct bpf_local_storage_map *smap = to_local_storage_map(map);
-	void *owner, *ref, *value;
-
-	owner = smap->kind->get_fd(*(int *)key, &ref);
-	if (IS_ERR(owner))
-		return owner;
-	value = find(owner, smap);
-	smap->kind->put_ref(ref);
-	return value;
-}
-
-/**
- * bpf_local_storage_fd_update - set the value of the owner behind a descriptor
- * @map: the map
- * @key: a pointer to the descriptor
- * @value: the value
- * @flags: as for bpf_local_storage_update()
- *
- * Context: Process, under rcu_read_lock().
- * Return: As bpf_local_storage_update(), or the error of the kind's get_fd().
- */
-long bpf_local_storage_fd_update(struct bpf_map *map, void *key, void *value,
-				 u64 flags)
-{
-	struct bpf_local_storage_map *smap = to_local_storage_map(map);
-	void *owner, *ref;
-	long err;
-
-	owner = smap->kind->get_fd(*(int *)key, &ref);
-	if (IS_ERR(owner))
-		return PTR_ERR(owner);
-	err = bpf_local_storage_update(owner, smap, value, flags);
-	smap->kind->put_ref(ref);
-	return err;
-}
-
-/**
- * bpf_local_storage_fd_delete - delete the value of the owner behind a
- *	descriptor
- * @map: the map
- * @key: a pointer to the descriptor
- *
- * Context: Process, under rcu_read_lock().
- * Return: As bpf_local_storage_delete(), or the error of the kind's get_fd().
- */
-long bpf_local_storage_fd_delete(struct bpf_map *map, void *key)
-{
-	struct bpf_local_storage_map *smap = to_local_storage_map(map);
-	void *owner, *ref;
-	long err;
-
-	owner = smap->kind->get_fd(*(int *)key, &ref);
-	if (IS_ERR(owner))
-		return PTR_ERR(owner);
-	err = bpf_local_storage_delete(owner, smap);
-	smap->kind->put_ref(ref);
-	return err;
-}
-
-/**
- * bpf_local_storage_no_next_key - owners cannot be walked by descriptor
- * @map: the map
- * @key: ignored
- * @next_key: ignored
- *
- * Context: Any.
- * Return: -ENOTSUPP.
- */
-int bpf_local_storage_no_next_key(struct bpf_map *map, void *key,
-				  void *next_key)
-{
-	return -ENOTSUPP;
-}
-
-/* Slots */
-
-/* Woken whenever a map of any kind gives its slot back. */
-static DECLARE_WAIT_QUEUE_HEAD(slot_released);
-
-/* Nobody but a dying program, if at all, can still use the map. */
-static bool is_leaving(const struct bpf_local_storage_map *smap, bool in_vain)
-{
-	if (!atomic64_read(&smap->map.refcnt))
-		return true;
-	return !in_vain && !atomic64_read(&smap->map.usercnt);
-}
-
-/* See how many slots a new storage has to have; 4, 8 or 16. */
-static void slots_count(struct bpf_local_storage_slots *slots)
-{
-	u8 nr = BPF_LOCAL_STORAGE_SLOTS;
-
-	lockdep_assert_held(&slots->lock);
-	while (nr > BPF_LOCAL_STORAGE_MIN_SLOTS &&
-	       !memchr_inv(&slots->map[nr / 2], 0,
-			   nr / 2 * sizeof(slots->map[0])))
-		nr /= 2;
-	WRITE_ONCE(slots->nr, nr);
-}
-
-/*
- * Which slot is the nth to be taken: the very first one last among those that
- * every storage has.  It is on a cache line with the lock; the other three are
- * on one with a value of 8 bytes, as the allocator's blocks begin at multiples
- * of 32.
- */
-static u8 slot_order(u8 nth)
-{
-	static_assert(IS_ENABLED(CONFIG_32BIT) || IS_ENABLED(CONFIG_LOCKDEP) ||
-		      IS_ENABLED(CONFIG_DEBUG_SPINLOCK) ||
-		      offsetof(struct bpf_local_storage, slots[1]) == 64);
-
-	return nth < BPF_LOCAL_STORAGE_MIN_SLOTS ?
-	       (nth + 1) % BPF_LOCAL_STORAGE_MIN_SLOTS : nth;
-}
-
-/* Take a slot; true, too, if there is none and none to wait for. */
-static bool slot_settle(struct bpf_local_storage_slots *slots,
-			struct bpf_local_storage_map *smap)
-{
-	bool settled = true;
-	u8 i, slot;
-
-	/* Pairs with slot_release(): a map in here is not freed meanwhile. */
-	spin_lock(&slots->lock);
-	for (i = 0; i < BPF_LOCAL_STORAGE_SLOTS; i++) {
-		slot = slot_order(i);
-		if (!slots->map[slot])
-			break;
-		if (is_leaving(slots->map[slot], slots->in_vain & BIT(slot)))
-			settled = false;
-	}
-	if (i < BPF_LOCAL_STORAGE_SLOTS) {
-		slots->map[slot] = smap;
-		slots_count(slots);
-		smap->slot = slot;
-		settled = true;
-	}
-	spin_unlock(&slots->lock);
-	return settled;
-}
-
-/* Remember which maps did not leave, so that nobody waits for them again. */
-static void slot_give_up(struct bpf_local_storage_slots *slots)
-{
-	int i;
-
-	/* Pairs with slot_settle(). */
-	spin_lock(&slots->lock);
-	for (i = 0; i < BPF_LOCAL_STORAGE_SLOTS; i++)
-		if (slots->map[i] && is_leaving(slots->map[i], false))
-			slots->in_vain |= BIT(i);
-	spin_unlock(&slots->lock);
-}
-
-/*
- * Give the map a slot if one is free or about to be: a program that is being
- * reloaded finds its old maps still on their way out.  Those that only
- * programs hold may stay for good, so each is waited for once.
- */
-static int slot_acquire(struct bpf_local_storage_map *smap)
-{
-	struct bpf_local_storage_slots *slots = smap->kind->slots;
-
-	smap->slot = BPF_LOCAL_STORAGE_NO_SLOT;
-	if (smap->map.map_flags & BPF_F_STORAGE_NO_SLOT)
-		return 0;
-	if (!wait_event_timeout(slot_released, slot_settle(slots, smap),
-				SLOT_WAIT))
-		slot_give_up(slots);
-	if (smap->slot == BPF_LOCAL_STORAGE_NO_SLOT &&
-	    smap->map.map_flags & BPF_F_STORAGE_SLOT)
-		return -ENOSPC;
-	return 0;
-}
-
-static void slot_release(struct bpf_local_storage_map *smap)
-{
-	struct bpf_local_storage_slots *slots = smap->kind->slots;
-
-	if (smap->slot == BPF_LOCAL_STORAGE_NO_SLOT)
-		return;
-	/* Pairs with slot_settle(). */
-	spin_lock(&slots->lock);
-	slots->map[smap->slot] = NULL;
-	slots->in_vain &= ~BIT(smap->slot);
-	slots_count(slots);
-	spin_unlock(&slots->lock);
-	wake_up(&slot_released);
-}
-
-/* Maps */
-
-/**
- * bpf_local_storage_map_alloc_check - what a map of any kind must look like
- * @attr: of BPF_MAP_CREATE
- *
- * Context: Process.
- * Return: 0, -EINVAL, or -E2BIG for a value that is too large.
- */
-int bpf_local_storage_map_alloc_check(union bpf_attr *attr)
-{
-	if (attr->map_flags & ~CREATE_FLAGS ||
-	    !(attr->map_flags & BPF_F_NO_PREALLOC) ||
-	    (attr->map_flags & SLOT_FLAGS) == SLOT_FLAGS)
-		return -EINVAL;
-	if (attr->max_entries || attr->key_size != sizeof(int) ||
-	    !attr->value_size)
-		return -EINVAL;
-	/* Readers print the value by its type. */
-	if (!attr->btf_key_type_id || !attr->btf_value_type_id)
-		return -EINVAL;
-	if (attr->value_size > BPF_LOCAL_STORAGE_MAX_VALUE_SIZE)
-		return -E2BIG;
-	return 0;
-}
-
-/**
- * bpf_local_storage_map_check_btf - whether the key's type is an int
- * @map: the map
- * @btf: the types
- * @key_type: of the key
- * @value_type: of the value
- *
- * Context: Process.
- * Return: 0 or -EINVAL.
- */
-int bpf_local_storage_map_check_btf(const struct bpf_map *map,
-				    const struct btf *btf,
-				    const struct btf_type *key_type,
-				    const struct btf_type *value_type)
-{
-	if (!btf_type_is_int(key_type) || key_type->size != sizeof(int) ||
-	    btf_int_bits(key_type) != 32 || btf_int_offset(key_type))
-		return -EINVAL;
-	return 0;
-}
-
-/**
- * bpf_local_storage_map_alloc - create a map
- * @attr: of BPF_MAP_CREATE, checked
- * @kind: the kind of the map's owners
- *
- * Context: Process; sleeps.
- * Return: The map, -ENOMEM, or -ENOSPC if the map must have a slot and all are
- *	taken.
- */
-struct bpf_map *
-bpf_local_storage_map_alloc(union bpf_attr *attr,
-			    const struct bpf_local_storage_kind *kind)
-{
-	struct bpf_local_storage_map *smap;
-	int err;
-	u32 i;
-
-	smap = bpf_map_area_alloc(sizeof(*smap), NUMA_NO_NODE);
-	if (!smap)
-		return ERR_PTR(-ENOMEM);
-	bpf_map_init_from_attr(&smap->map, attr);
-	/* As map_create() will set them: zero would mean a map on its way out. */
-	atomic64_set(&smap->map.refcnt, 1);
-	atomic64_set(&smap->map.usercnt, 1);
-	smap->kind = kind;
-	err = ida_alloc(&kind->slots->numbers, GFP_KERNEL);
-	if (err < 0)
-		goto free;
-	smap->number = err;
-	/*
-	 * Numbers below a power of two have as many different cells, so that a
-	 * lookup finds its map at once; and so have multiples of 16.
-	 */
-	smap->cell = smap->number ^ smap->number >> 4;
-	smap->bucket_bits = max_t(u32, 1, ilog2(roundup_pow_of_two(num_possible_cpus())));
-
-	smap->buckets = bpf_map_area_alloc(sizeof(*smap->buckets) <<
-					   smap->bucket_bits, NUMA_NO_NODE);
-	err = -ENOMEM;
-	if (!smap->buckets)
-		goto free_number;
-	for (i = 0; i < BIT(smap->bucket_bits); i++)
-		raw_spin_lock_init(&smap->buckets[i].lock);
-	err = slot_acquire(smap);
-	if (err)
-		goto free_number;
-	return &smap->map;
-free_number:
-	ida_free(&kind->slots->numbers, smap->number);
-	bpf_map_area_free(smap->buckets);
-free:
-	bpf_map_area_free(smap);
-	return ERR_PTR(err);
-}
+/* Map free */
 
 /* The storage of some element in the bucket; under rcu_read_lock(). */
 static struct bpf_local_storage *
@@ -2163,26 +1750,24 @@ some_storage(struct bpf_local_storage_bucket *bucket)
 	struct section sec;
 
 	section_enter(&sec);
-	/* Pairs with whoever is unlinking the element for another reason. */
-	raw_spin_lock(&bucket->lock);
+	lock_bucket(&sec, bucket);
 	elem = hlist_entry_safe(bucket->elems.first,
 				struct bpf_local_storage_elem, map_node);
 	/* While the element is linked its home stays what it is. */
 	storage = elem ? storage_of_elem(elem) : NULL;
-	raw_spin_unlock(&bucket->lock);
+	unlock_bucket(&sec);
 	section_exit(&sec);
 	return storage;
 }
 
 /**
- * bpf_local_storage_map_free - free a map and its element of every owner
- * @map: the map, to which nobody has a reference
+ * bpf_local_storage_map_empty - delete a map's element of every owner
+ * @smap: the map, to which nobody has a reference
  *
  * Context: Process; sleeps.
  */
-void bpf_local_storage_map_free(struct bpf_map *map)
+void bpf_local_storage_map_empty(struct bpf_local_storage_map *smap)
 {
-	struct bpf_local_storage_map *smap = to_local_storage_map(map);
 	struct bpf_local_storage *storage;
 	u32 i;
 
@@ -2192,46 +1777,9 @@ void bpf_local_storage_map_free(struct bpf_map *map)
 			rcu_read_lock();
 			storage = some_storage(&smap->buckets[i]);
 			if (storage)
-				delete_from(storage, smap, NULL);
+				__bpf_local_storage_delete(storage, smap, NULL);
 			rcu_read_unlock();
 			cond_resched();
 		} while (storage);
 	}
-	slot_release(smap);
-	ida_free(&smap->kind->slots->numbers, smap->number);
-
-	/* A failed creation must not wait: it may be in a sleepable program. */
-	if (!smap->used)
-		goto free;
-	/* Pairs with the readers of elem->map, destroy among them. */
-	synchronize_rcu();
-	if (has_pointers(smap)) {
-		/* Pairs with pointers_now(), which needs the record. */
-		sync_postponed();
-		rcu_barrier_tasks_trace();
-		rcu_barrier();
-	}
-free:
-	bpf_map_area_free(smap->buckets);
-	bpf_map_area_free(smap);
-}
-
-/**
- * bpf_local_storage_map_mem_usage - the memory of a map and its elements
- * @map: the map
- *
- * Context: Any.
- * Return: Bytes, a snapshot.
- */
-u64 bpf_local_storage_map_mem_usage(const struct bpf_map *map)
-{
-	struct bpf_local_storage_map *smap = to_local_storage_map(map);
-	u64 bytes = sizeof(*smap);
-	u32 i;
-
-	bytes += sizeof(*smap->buckets) << smap->bucket_bits;
-	for (i = 0; i < BIT(smap->bucket_bits); i++)
-		bytes += (u64)READ_ONCE(smap->buckets[i].count) *
-			 elem_bytes(smap);
-	return bytes;
 }

@@ -2,11 +2,11 @@
 /*
  * Task storage: local storage whose owners are tasks.
  *
- * A task keeps its values until the last reference to it is put, or free_task()
- * where it never became one that could be put.  Programs reach it in any
- * context, the scheduler's and NMIs among them, so no reference is taken: what
- * keeps the task's memory is up to whoever has the pointer, and a task that
- * was freed refuses new values.
+ * A task keeps its values to the end of free_task(): programs of the scheduler
+ * and of the LSM look for them when its last reference is gone.  It gets no new
+ * ones then.  Programs reach a task in any context, the scheduler's and NMIs
+ * among them, so no reference is taken: what keeps the task's memory is up to
+ * whoever has the pointer.
  */
 #include <linux/bpf.h>
 #include <linux/bpf_local_storage.h>
@@ -49,7 +49,7 @@ static const struct bpf_local_storage_kind task_kind = {
 
 /**
  * bpf_task_storage_free - free what a task keeps
- * @task: the task, about to be freed; may have been given before
+ * @task: the task, about to be freed
  *
  * Context: Any but NMI.
  */

@@ -3,8 +3,9 @@
  * Socket storage: local storage whose owners are sockets.
  *
  * A socket keeps its values until __sk_destruct(); after that, only readers
- * under RCU can be on them.  Whoever creates a value holds a reference on the
- * socket, so that none appears when it has been destroyed.
+ * under RCU can be on them, and it refuses new ones.  Whoever creates a value
+ * holds a reference on the socket, so that it is charged to no other socket in
+ * the same memory.
  */
 #include <linux/bpf.h>
 #include <linux/bpf_local_storage.h>
@@ -34,7 +35,7 @@ static int sk_charge(void *owner, u32 size)
 	return 0;
 }
 
-static notrace void sk_uncharge(void *owner, u32 size)
+static notrace void bpf_sk_storage_uncharge(void *owner, u32 size)
 {
 	atomic_sub(size, &((struct sock *)owner)->sk_omem_alloc);
 }
@@ -63,11 +64,10 @@ static struct bpf_insn *gen_fullsock(struct bpf_insn *insn)
 {
 	*insn++ = BPF_LDX_MEM(BPF_B, BPF_REG_0, BPF_REG_2,
 			      offsetof(struct sock_common, skc_state));
-	/* Times 2^32 / 6, only a multiple of 6 leaves next to nothing. */
-	BUILD_BUG_ON(TCP_TIME_WAIT % 6 || TCP_NEW_SYN_RECV % 6);
-	*insn++ = BPF_ALU32_IMM(BPF_MUL, BPF_REG_0, U32_MAX / 6 + 1);
-	*insn++ = BPF_JMP32_IMM(BPF_JLT, BPF_REG_0, U8_MAX,
-				BPF_LOCAL_STORAGE_TO_HELPER);
+	*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, TCP_TIME_WAIT,
+			      BPF_LOCAL_STORAGE_TO_HELPER);
+	*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, TCP_NEW_SYN_RECV,
+			      BPF_LOCAL_STORAGE_TO_HELPER);
 	return insn;
 }
 
@@ -112,7 +112,7 @@ static const struct bpf_local_storage_kind sk_kind = {
 	.put_ref = sk_put_ref,
 	.gen_storage = sk_gen_storage,
 	.charge = sk_charge,
-	.uncharge = sk_uncharge,
+	.uncharge = bpf_sk_storage_uncharge,
 	.slots = &sk_slots,
 };
 
@@ -136,12 +136,7 @@ static void *sk_lookup(struct sock *sk, struct bpf_map *map)
  */
 void bpf_sk_storage_free(struct sock *sk)
 {
-	/*
-	 * Nothing can come any more, see sk_create().  Pairs with the release
-	 * when map free takes the last value.
-	 */
-	if (smp_load_acquire((__force void **)&sk->sk_bpf_storage))
-		bpf_local_storage_destroy(sk, &sk_kind);
+	bpf_local_storage_destroy(sk, &sk_kind);
 }
 
 /**
@@ -463,7 +458,7 @@ struct bpf_iter__bpf_sk_storage_map {
 DEFINE_BPF_ITER_FUNC(bpf_sk_storage_map, struct bpf_iter_meta *meta,
 		     struct bpf_map *map, struct sock *sk, void *value)
 
-static notrace bool sk_get(void *owner)
+static notrace bool bpf_sk_storage_hold(void *owner)
 {
 	return refcount_inc_not_zero(&((struct sock *)owner)->sk_refcnt);
 }
@@ -535,7 +530,7 @@ static int sk_seq_init(void *private, struct bpf_iter_aux_info *aux)
 	/* The link, which has another one, may go before this file. */
 	bpf_map_inc_with_uref(aux->map);
 	iter->smap = to_local_storage_map(aux->map);
-	iter->get = sk_get;
+	iter->get = bpf_sk_storage_hold;
 	return 0;
 }
 
@@ -608,18 +603,28 @@ late_initcall(sk_iter_init);
 
 /* Helpers */
 
+static void bpf_sk_storage_put_rcu(struct rcu_head *rcu)
+{
+	sock_put(container_of(rcu, struct sock, sk_rcu));
+}
+
+/* Like sock_put() in any context: a socket is not freed in all of them. */
+static void sk_put(struct sock *sk)
+{
+	/* With the last reference, the head is ours until sk_free() uses it. */
+	if (!refcount_dec_not_one(&sk->sk_refcnt))
+		bpf_local_storage_call_rcu(&sk->sk_rcu, bpf_sk_storage_put_rcu);
+}
+
 static void *sk_create(struct sock *sk, struct bpf_map *map, void *value,
 		       gfp_t gfp)
 {
-	/* Our sock_put() may be the last one, and then it takes the locks. */
-	if (bpf_local_storage_is_nested())
-		return NULL;
-	/* Pairs with the last sock_put(): no value for a socket on its way out. */
+	/* Pairs with the last sock_put(): no value for a socket being freed. */
 	if (!refcount_inc_not_zero(&sk->sk_refcnt))
 		return NULL;
 	value = bpf_local_storage_create(sk, to_local_storage_map(map), value,
 					 gfp);
-	sock_put(sk);
+	sk_put(sk);
 	return IS_ERR(value) ? NULL : value;
 }
 
@@ -699,9 +704,6 @@ BPF_CALL_5(bpf_sk_storage_get_tracing, struct bpf_map *, map, struct sock *, sk,
 {
 	if (in_hardirq() || in_nmi())
 		return (unsigned long)NULL;
-	/* Our sock_put() could be the last one, under somebody's raw lock. */
-	if (irqs_disabled() && flags == BPF_SK_STORAGE_GET_F_CREATE)
-		flags = 0;
 	return (unsigned long)____bpf_sk_storage_get(map, sk, value, flags, gfp);
 }
 

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Local storage: a lookup as part of a program.
+ *
+ * The instructions are those of bpf_local_storage_lookup(); what they do not
+ * find is left to the helper.
+ */
+#include <linux/bpf.h>
+#include <linux/bpf_local_storage.h>
+#include <linux/filter.h>
+#include <linux/log2.h>
+
+/* R0 = the value in a slot of storage R0. */
+static struct bpf_insn *gen_slot(struct bpf_insn *insn, u8 slot)
+{
+	if (slot >= BPF_LOCAL_STORAGE_MIN_SLOTS) {
+		*insn++ = BPF_LDX_MEM(BPF_B, BPF_REG_5, BPF_REG_0,
+				      offsetof(struct bpf_local_storage,
+					       nr_slots));
+		*insn++ = BPF_JMP_IMM(BPF_JLE, BPF_REG_5, slot,
+				      BPF_LOCAL_STORAGE_TO_HELPER);
+	}
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_0,
+			      offsetof(struct bpf_local_storage, slots[slot]));
+	return insn;
+}
+
+/* R0 = the value in storage R0's index, if it is where it is looked for first. */
+static struct bpf_insn *gen_index(struct bpf_insn *insn,
+				  const struct bpf_local_storage_map *smap)
+{
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_0,
+			      offsetof(struct bpf_local_storage, index));
+	*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, BPF_LOCAL_STORAGE_IF_NULL);
+	*insn++ = BPF_LDX_MEM(BPF_W, BPF_REG_5, BPF_REG_0,
+			      offsetof(struct bpf_local_storage_index, mask));
+	*insn++ = BPF_ALU64_IMM(BPF_AND, BPF_REG_5, smap->cell);
+	*insn++ = BPF_ALU64_IMM(BPF_LSH, BPF_REG_5,
+				ilog2(sizeof(struct bpf_local_storage_cell)));
+	*insn++ = BPF_ALU64_REG(BPF_ADD, BPF_REG_5, BPF_REG_0);
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_5,
+			      offsetof(struct bpf_local_storage_index,
+				       cells[0].map));
+	/* R1 is the map. */
+	*insn++ = BPF_JMP_REG(BPF_JNE, BPF_REG_0, BPF_REG_1,
+			      BPF_LOCAL_STORAGE_TO_HELPER);
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_5,
+			      offsetof(struct bpf_local_storage_index,
+				       cells[0].value));
+	return insn;
+}
+
+/* R0 = the storage of the owner in R2. */
+static struct bpf_insn *gen_storage(struct bpf_insn *insn,
+				    const struct bpf_local_storage_kind *kind,
+				    const struct bpf_local_storage_call *call)
+{
+	if (kind->gen_storage)
+		return kind->gen_storage(insn, call);
+	if (kind->pointer > S16_MAX)
+		return NULL;
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_2,
+			      kind->pointer);
+	return insn;
+}
+
+/* R0 = the value, or NULL; the jumps are still to be aimed. */
+static struct bpf_insn *gen_lookup(const struct bpf_local_storage_call *call,
+				   struct bpf_insn *insn)
+{
+	struct bpf_local_storage_map *smap = to_local_storage_map(call->map);
+
+	if (call->maybe_null)
+		*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_2, 0,
+				      BPF_LOCAL_STORAGE_TO_HELPER);
+	insn = gen_storage(insn, smap->kind, call);
+	if (!insn)
+		return NULL;
+	*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, BPF_LOCAL_STORAGE_IF_NULL);
+	if (smap->slot == BPF_LOCAL_STORAGE_NO_SLOT)
+		return gen_index(insn, smap);
+	return gen_slot(insn, smap->slot);
+}
+
+static struct bpf_insn *gen_call(const struct bpf_local_storage_call *call,
+				 const struct bpf_insn *old,
+				 struct bpf_insn *insn)
+{
+	*insn++ = BPF_MOV64_IMM(BPF_REG_5, (__force __s32)call->gfp);
+	*insn++ = *old;
+	return insn;
+}
+
+/* Aim those jumps in [@insn, @end) that have a certain offset. */
+static void gen_jumps(struct bpf_insn *insn, const struct bpf_insn *end,
+		      int off, const struct bpf_insn *target)
+{
+	for (; insn < end; insn++)
+		if ((BPF_CLASS(insn->code) == BPF_JMP ||
+		     BPF_CLASS(insn->code) == BPF_JMP32) && insn->off == off)
+			insn->off = target - insn - 1;
+}
+
+/* "if (R0 == 0) goto ...", which a hit can pass over. */
+static bool is_null_check(const struct bpf_insn *insn)
+{
+	return insn->code == (BPF_JMP | BPF_JEQ | BPF_K) &&
+	       insn->dst_reg == BPF_REG_0 && !insn->imm;
+}
+
+/**
+ * bpf_local_storage_gen_get - the instructions that stand for a call of get
+ * @call: what is known about the call
+ * @old: the call, in its program
+ * @insns: room for the instructions, of which there are fewer than 32
+ *
+ * A hit is found without the helper, and so is that there is no value and none
+ * is wanted.  The helper's call is the last instruction.
+ *
+ * Context: Process.
+ * Return: The number of instructions.
+ */
+u32 bpf_local_storage_gen_get(const struct bpf_local_storage_call *call,
+			      const struct bpf_insn *old,
+			      struct bpf_insn *insns)
+{
+	struct bpf_insn *looked, *helper, *end;
+
+	static_assert(!offsetof(struct bpf_local_storage_map, map));
+
+	looked = call->map ? gen_lookup(call, insns) : NULL;
+	if (!looked)
+		return gen_call(call, old, insns) - insns;
+	helper = looked;
+	*helper++ = BPF_JMP_IMM(BPF_JNE, BPF_REG_0, 0, 0);
+	if (!call->creates)
+		*helper++ = BPF_JMP_A(0);
+	end = gen_call(call, old, helper);
+
+	gen_jumps(insns, looked, BPF_LOCAL_STORAGE_IF_NULL,
+		  call->creates ? helper : end);
+	gen_jumps(insns, looked, BPF_LOCAL_STORAGE_TO_HELPER, helper);
+	if (!call->creates)
+		looked[1].off = end - looked - 2;
+	looked[0].off = end - looked - 1 + is_null_check(old + 1);
+	return end - insns;
+}
