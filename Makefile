@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # `make demo` and `make check`; everything else serves them.
 
-FLAVOUR ?= release debug
+FLAVOUR ?=
 TEST ?=
 FIGURE ?=
 
 help:
 	@echo "make demo    boot our kernel and count real traffic per socket"
 	@echo "make check   run the selftests; the last line counts them"
-	@echo "             FLAVOUR='release debug stock' picks kernels,"
+	@echo "             FLAVOUR='release debug rt up stock' picks kernels,"
 	@echo "             TEST=race picks one test binary"
 	@echo "make bench   measure ours and the stock kernel side by side"
 	@echo "             FIGURE=hit measures one figure only"
