@@ -6,6 +6,7 @@
 #include "common.h"
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include "progs/nested.h"
 #include "nested.skel.h"
@@ -181,10 +182,12 @@ static int breakpoint(__u64 address, int cpu)
 
 FIXTURE_SETUP(nested)
 {
-	struct nested *skel = nested__open_and_load();
+	struct nested *skel = nested__open();
 	int i;
 
 	ASSERT_NE(skel, NULL);
+	bpf_program__set_autoload(skel->progs.on_breakpoint, true);
+	ASSERT_EQ(nested__load(skel), 0);
 	ASSERT_EQ(nested__attach(skel), 0);
 	self->skel = skel;
 	self->cgroup = new_cgroup();
@@ -359,6 +362,214 @@ TEST_F(nested, fails_only_for_locks_of_this_processor)
 				TH_LOG("op %d, map %d", op, i);
 		}
 	}
+}
+
+/* A lock of another processor's is waited for, whatever is held here. */
+
+struct other {
+	int map, pid, errors;
+	bool stop;
+};
+
+static void on_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+static void *change_own(void *arg)
+{
+	struct other *other = arg;
+	int self, err;
+
+	on_cpu(0);
+	self = syscall(SYS_pidfd_open, gettid(), O_EXCL);
+	__atomic_store_n(&other->pid, gettid(), __ATOMIC_RELEASE);
+	for (int i = 0; !__atomic_load_n(&other->stop, __ATOMIC_RELAXED); i++) {
+		err = i & 1 ? delete(other->map, self) :
+			      update(other->map, self, i, 0);
+		other->errors += err && err != -ENOENT;
+	}
+	delete(other->map, self);
+	close(self);
+	return NULL;
+}
+
+FIXTURE(crossing) {
+	struct nested *skel;
+	struct other other;
+	pthread_t thread;
+	int self, breakpoints[MAX_CPUS];
+};
+
+FIXTURE_SETUP(crossing)
+{
+	struct nested *skel = nested__open();
+
+	memset(self->breakpoints, -1, sizeof(self->breakpoints));
+	ASSERT_NE(skel, NULL);
+	self->skel = skel;
+	bpf_program__set_autoload(skel->progs.on_breakpoint, true);
+	ASSERT_EQ(nested__load(skel), 0);
+	ASSERT_EQ(nested__attach(skel), 0);
+	self->self = pidfd_open(getpid(), 0);
+	self->other.map = bpf_map__fd(skel->maps.missing);
+}
+
+FIXTURE_TEARDOWN(crossing)
+{
+	remove_breakpoints(self->breakpoints);
+	nested__destroy(self->skel);
+	close(self->self);
+}
+
+static void show(const struct nested *skel)
+{
+	const struct crossed *c = &skel->bss->crossed;
+
+	printf("# %d traps: %llu created, %llu deleted, %llu missing\n",
+	       skel->bss->traps, c->created, c->deleted, c->missing);
+	printf("# refused: %llu NULL, %llu busy, %llu late\n", c->null,
+	       c->busy, c->late);
+}
+
+TEST_F(crossing, locks_of_another_processor_are_waited_for)
+{
+	const struct change change = { .kept = true };
+	struct nested *skel = self->skel;
+	int map = bpf_map__fd(skel->maps.same), i;
+	int fds[MAPS] = { map, bpf_map__fd(skel->maps.kept) };
+	int owners[MAPS] = { self->self, self->self };
+	struct crossed *c = &skel->bss->crossed;
+	long long empty = fdinfo_number(self->other.map, "memlock");
+	__u64 address;
+
+	if (cpus() < 2)
+		SKIP(return, "there is no other processor");
+	if (is_stock())
+		SKIP(return, INSIDE_OURS);
+	address = prepare(&change, skel, fds, owners, CROSS);
+	ASSERT_NE(address, 0);
+	on_cpu(1);
+	ASSERT_EQ(pthread_create(&self->thread, NULL, change_own,
+				 &self->other), 0);
+	EXPECT_TRUE(EVENTUALLY(__atomic_load_n(&self->other.pid,
+					       __ATOMIC_ACQUIRE)));
+	skel->bss->other_pid = self->other.pid;
+	set_trap(skel, CROSS, address);
+	EXPECT_EQ(watch(self->breakpoints, address), 0);
+	for (i = 0; i < rounds() * 200; i++) {
+		EXPECT_EQ(update(map, self->self, i, 0), 0);
+		EXPECT_EQ(delete(map, self->self), 0);
+	}
+	skel->bss->pid = 0;
+	__atomic_store_n(&self->other.stop, true, __ATOMIC_RELAXED);
+	pthread_join(self->thread, NULL);
+	show(skel);
+	EXPECT_EQ(skel->bss->traps, 2 * i);
+	EXPECT_EQ(self->other.errors, 0);
+	EXPECT_GT(c->created, 0);
+	EXPECT_GT(c->deleted, 0);
+	EXPECT_EQ(c->null, 0);
+	EXPECT_EQ(c->busy, 0);
+	EXPECT_EQ(c->odd, 0);
+	EXPECT_TRUE(EVENTUALLY(fdinfo_number(self->other.map, "memlock") ==
+			       empty));
+}
+
+/* Programs on functions that are called with locks held, or with none. */
+
+FIXTURE(on_function) {
+	struct nested *skel;
+	char log[1 << 16];
+};
+
+FIXTURE_SETUP(on_function)
+{
+	libbpf_set_print(NULL);
+}
+
+FIXTURE_TEARDOWN(on_function)
+{
+	nested__destroy(self->skel);
+}
+
+static int load(struct nested **skel, const char *name, const char *target,
+		char *log, size_t size)
+{
+	struct bpf_program *prog;
+
+	nested__destroy(*skel);
+	*skel = nested__open();
+	prog = bpf_object__find_program_by_name((*skel)->obj, name);
+	bpf_program__set_autoload(prog, true);
+	bpf_program__set_log_buf(prog, log, size);
+	return bpf_program__set_attach_target(prog, 0, target) ?:
+	       nested__load(*skel);
+}
+
+#define LOAD(name, target)						\
+	load(&self->skel, name, target, self->log, sizeof(self->log))
+
+static const char * const bare[] = { "bare_fentry", "bare_fexit" };
+
+TEST_F(on_function, what_is_not_ours_is_refused_when_attached)
+{
+	for (int i = 0; i < ARRAY_SIZE(bare); i++) {
+		EXPECT_EQ(LOAD(bare[i], "ktime_get_mono_fast_ns"), 0)
+			TH_LOG("%s", self->log);
+		EXPECT_EQ(nested__attach(self->skel), -EBUSY);
+	}
+}
+
+TEST_F(on_function, an_unfinished_copy_of_a_task_is_not_for_programs)
+{
+	for (int i = 0; i < ARRAY_SIZE(bare); i++)
+		EXPECT_EQ(LOAD(bare[i], "arch_dup_task_struct"),
+			  is_stock() ? 0 : -EINVAL)
+			TH_LOG("%s", self->log);
+}
+
+TEST_F(on_function, update_by_call_may_create)
+{
+	int self_fd = pidfd_open(getpid(), 0), map;
+	struct nested *skel;
+
+	ASSERT_EQ(LOAD("create_on_entry", "bpf_local_storage_update"), 0)
+		TH_LOG("%s", self->log);
+	skel = self->skel;
+	ASSERT_EQ(nested__attach(skel), 0);
+	map = bpf_map__fd(skel->maps.same);
+	EXPECT_EQ(update(map, self_fd, 1, 0), 0);
+	EXPECT_EQ(update(map, self_fd, 2, 0), 0);
+	EXPECT_EQ(skel->bss->runs, 2);
+	EXPECT_EQ(lookup(map, self_fd), 2);
+	if (!is_stock()) {
+		EXPECT_EQ(skel->bss->created, 2);
+		EXPECT_EQ(lookup(bpf_map__fd(skel->maps.missing), self_fd), 0);
+	}
+	close(self_fd);
+}
+
+TEST_F(on_function, destroy_may_create)
+{
+	struct storage_owner task = new_task();
+	long long empty;
+	int map;
+
+	ASSERT_EQ(LOAD("create_on_entry", "bpf_local_storage_destroy"), 0)
+		TH_LOG("%s", self->log);
+	ASSERT_EQ(nested__attach(self->skel), 0);
+	map = bpf_map__fd(self->skel->maps.same);
+	empty = fdinfo_number(map, "memlock");
+	ASSERT_EQ(update(map, task.fd, 1, 0), 0);
+	end_owner(&task);
+	EXPECT_TRUE(EVENTUALLY(is_stock() ? self->skel->bss->runs :
+					    self->skel->bss->created));
+	EXPECT_TRUE(EVENTUALLY(fdinfo_number(map, "memlock") == empty));
 }
 
 TEST_HARNESS_MAIN

@@ -8,13 +8,24 @@
 
 #define SOCKETS	32
 #define MAPS	40
+/* A race that was seen less often is not taken to have been run. */
+#define ENOUGH	10
 
 struct shared {
 	struct sockopt *skel;
 	pthread_barrier_t barrier;
 	int sockets[SOCKETS];
 	int maps[MAPS];
-	int wrong;
+	/* How often each socket was closed and opened anew. */
+	int reopened[SOCKETS];
+	/* What must not be, and what shows that threads met. */
+	int wrong, met, missed;
+	/* Threads on their way to the same place; how often all were there. */
+	int arrived, meetings;
+	/* Calls that are under way. */
+	int inside;
+	__u64 updates;
+	bool done;
 };
 
 FIXTURE(race) {
@@ -54,64 +65,169 @@ static void run(struct shared *s, int n, void *(*bodies[])(void *))
 {
 	pthread_t threads[8];
 
-	pthread_barrier_init(&s->barrier, NULL, n);
 	for (int i = 0; i < n; i++)
 		pthread_create(&threads[i], NULL, bodies[i], s);
 	for (int i = 0; i < n; i++)
 		pthread_join(threads[i], NULL);
-	pthread_barrier_destroy(&s->barrier);
 }
 
-/* Destroy against map free: both ends of every element go at once. */
-
-static void fill(struct shared *s)
+/*
+ * How often a race repeats no number can say beforehand: at least so often,
+ * and until it was seen, unless it is never seen.
+ */
+static bool goes_on(int turn, int least, int seen)
 {
-	__u64 value = 1;
-
-	for (int i = 0; i < SOCKETS; i++)
-		for (int k = 0; k < MAPS; k++)
-			bpf_map_update_elem(s->maps[k], &s->sockets[i], &value,
-					    0);
+	return turn < least || (seen < ENOUGH && turn < least * 1000);
 }
 
-static void *close_sockets(void *arg)
+static int load(int *number)
 {
-	struct shared *s = arg;
+	return __atomic_load_n(number, __ATOMIC_ACQUIRE);
+}
 
-	for (int r = 0; r < rounds() / 4; r++) {
-		pthread_barrier_wait(&s->barrier);
-		for (int i = 0; i < SOCKETS; i++)
-			close(s->sockets[i]);
-		pthread_barrier_wait(&s->barrier);
-		for (int i = 0; i < SOCKETS; i++)
-			s->sockets[i] = tcp_socket();
-	}
-	return NULL;
+static void count(int *number)
+{
+	__sync_fetch_and_add(number, 1);
+}
+
+static bool is_done(struct shared *s)
+{
+	return __atomic_load_n(&s->done, __ATOMIC_ACQUIRE);
+}
+
+static void set_done(struct shared *s)
+{
+	__atomic_store_n(&s->done, true, __ATOMIC_RELEASE);
+}
+
+static int least_of(int a, int b)
+{
+	return a < b ? a : b;
+}
+
+/* Destroy against map free: both ends of a value go at once. */
+
+/* Every fourth, of the sockets and of the maps, to show what is left there. */
+static bool stays(int i)
+{
+	return i % 4 == 3;
+}
+
+/* Some sizes are charged for on their own. */
+static int size_of(int map)
+{
+	return map % 3 ? 8 : 512;
+}
+
+static void make_maps(struct shared *s)
+{
+	for (int k = 0; k < MAPS; k++)
+		if (!stays(k))
+			s->maps[k] = create_with(size_of(k), 0);
 }
 
 static void *close_maps(void *arg)
 {
 	struct shared *s = arg;
 
-	for (int r = 0; r < rounds() / 4; r++) {
-		fill(s);
+	for (;;) {
 		pthread_barrier_wait(&s->barrier);
+		if (is_done(s))
+			return NULL;
 		for (int k = 0; k < MAPS; k++)
-			close(s->maps[k]);
+			if (!stays(k))
+				close(s->maps[k]);
 		pthread_barrier_wait(&s->barrier);
-		for (int k = 0; k < MAPS; k++)
-			s->maps[k] = create_with(8, 0);
-		usleep(1000);
 	}
-	return NULL;
+}
+
+/* A value where at least one end is to go; returns how many there are not. */
+static int fill(struct shared *s)
+{
+	char value[512] = "value";
+	int missing = 0;
+
+	for (int i = 0; i < SOCKETS; i++)
+		for (int k = 0; k < MAPS; k++)
+			if (!stays(i) || !stays(k))
+				missing += !!bpf_map_update_elem(s->maps[k],
+							&s->sockets[i], value,
+							BPF_NOEXIST);
+	return missing;
+}
+
+/* What the sockets that stay are charged for values of maps that go. */
+static __u32 charged(struct shared *s)
+{
+	__u32 sum = 0;
+
+	for (int i = 0; i < SOCKETS; i++)
+		if (stays(i))
+			sum += optmem(s->sockets[i]);
+	return sum;
+}
+
+/*
+ * Close sockets while maps are freed; returns how many went after the first
+ * value of a socket that stays had gone, and before the last.
+ */
+static int close_sockets(struct shared *s, bool at_once)
+{
+	__u32 full = charged(s), before, after;
+	int amid = 0;
+
+	pthread_barrier_wait(&s->barrier);
+	do {
+		after = charged(s);
+	} while (after == full && !at_once);
+	for (int i = 0; i < SOCKETS; i++) {
+		if (stays(i))
+			continue;
+		before = after;
+		close(s->sockets[i]);
+		after = charged(s);
+		amid += before < full && after;
+	}
+	pthread_barrier_wait(&s->barrier);
+	return amid;
+}
+
+static void open_sockets(struct shared *s)
+{
+	for (int i = 0; i < SOCKETS; i++)
+		if (!stays(i))
+			s->sockets[i] = tcp_socket();
 }
 
 TEST_F(race, destroy_against_map_free)
 {
-	void *(*bodies[])(void *) = { close_sockets, close_maps };
+	struct shared *s = &self->s;
+	long long empty[MAPS];
+	pthread_t thread;
 
-	run(&self->s, 2, bodies);
-	EXPECT_EQ(optmem(self->s.sockets[0]), 0);
+	for (int k = 0; k < MAPS; k++) {
+		close(s->maps[k]);
+		s->maps[k] = create_with(size_of(k), 0);
+		empty[k] = fdinfo_number(s->maps[k], "memlock");
+	}
+	pthread_barrier_init(&s->barrier, NULL, 2);
+	ASSERT_EQ(pthread_create(&thread, NULL, close_maps, s), 0);
+	for (int r = 0; goes_on(r, rounds() / 4, s->met); r++) {
+		ASSERT_EQ(fill(s), 0);
+		s->met += close_sockets(s, r % 4 == 3);
+		ASSERT_TRUE(EVENTUALLY(!charged(s)));
+		open_sockets(s);
+		make_maps(s);
+	}
+	set_done(s);
+	pthread_barrier_wait(&s->barrier);
+	pthread_join(thread, NULL);
+	pthread_barrier_destroy(&s->barrier);
+	EXPECT_GE(s->met, ENOUGH) TH_LOG("sockets closed amid the freeing");
+	for (int k = 0; k < MAPS; k++)
+		if (stays(k))
+			EXPECT_TRUE(EVENTUALLY(fdinfo_number(s->maps[k],
+						"memlock") == empty[k]));
 }
 
 /* Update against delete: a value is whole or absent. */
@@ -123,9 +239,11 @@ static void *update_big(void *arg)
 	struct shared *s = arg;
 	__u64 value[BIG / 8];
 
-	for (int r = 1; r < rounds() * 20; r++) {
-		for (int i = 0; i < BIG / 8; i++)
-			value[i] = r;
+	while (!is_done(s)) {
+		/* No two updates write the same. */
+		value[0] = __sync_add_and_fetch(&s->updates, 1);
+		for (int i = 1; i < BIG / 8; i++)
+			value[i] = value[0];
 		bpf_map_update_elem(s->maps[0], &s->sockets[0], value, 0);
 	}
 	return NULL;
@@ -135,23 +253,32 @@ static void *delete_big(void *arg)
 {
 	struct shared *s = arg;
 
-	for (int r = 0; r < rounds() * 20; r++)
+	while (!is_done(s))
 		bpf_map_delete_elem(s->maps[0], &s->sockets[0]);
 	return NULL;
 }
 
+/* Counts the reads that found another value than the last one, or no more. */
 static void *read_big(void *arg)
 {
 	struct shared *s = arg;
-	__u64 value[BIG / 8];
+	__u64 value[BIG / 8], last = 0;
+	bool there = false;
 
-	for (int r = 0; r < rounds() * 20; r++) {
-		if (bpf_map_lookup_elem(s->maps[0], &s->sockets[0], value))
+	for (int r = 0; goes_on(r, rounds() * 20, least_of(s->met, s->missed));
+	     r++) {
+		if (bpf_map_lookup_elem(s->maps[0], &s->sockets[0], value)) {
+			s->missed += there;
+			there = false;
 			continue;
+		}
+		there = true;
+		s->met += value[0] != last;
+		last = value[0];
 		for (int i = 1; i < BIG / 8; i++)
-			if (value[i] != value[0])
-				__sync_fetch_and_add(&s->wrong, 1);
+			s->wrong += value[i] != value[0];
 	}
+	set_done(s);
 	return NULL;
 }
 
@@ -164,19 +291,31 @@ TEST_F(race, update_against_delete)
 	self->s.maps[0] = create_with(BIG, 0);
 	run(&self->s, 4, bodies);
 	EXPECT_EQ(self->s.wrong, 0) TH_LOG("values half of one update");
+	EXPECT_GE(self->s.met, ENOUGH) TH_LOG("values that were read");
+	EXPECT_GE(self->s.missed, ENOUGH) TH_LOG("values that were deleted");
 	bpf_map_delete_elem(self->s.maps[0], &self->s.sockets[0]);
 	EXPECT_EQ(optmem(self->s.sockets[0]), 0);
 }
 
 /* Get-create against close: programs find a socket that is going away. */
 
+/* Counts the values that it made while their socket lost its fd. */
 static void *create_values(void *arg)
 {
 	struct shared *s = arg;
 
-	for (int r = 0; r < rounds() * 8; r++)
-		for (int i = 0; i < SOCKETS; i++)
-			operate(s->sockets[i], MAIN_MAP, DO_ADD, 1);
+	while (!is_done(s))
+		for (int i = 0; i < SOCKETS; i++) {
+			int reopened = load(&s->reopened[i]);
+			struct answer answer;
+
+			answer = operate(s->sockets[i], MAIN_MAP, DO_ADD, 1);
+			if (answer.err)
+				count(&s->wrong);
+			else if (answer.value == 1 &&
+				 load(&s->reopened[i]) != reopened)
+				count(&s->met);
+		}
 	return NULL;
 }
 
@@ -184,14 +323,16 @@ static void *reopen_sockets(void *arg)
 {
 	struct shared *s = arg;
 
-	for (int r = 0; r < rounds() * 8; r++)
+	for (int r = 0; goes_on(r, rounds() * 8, load(&s->met)); r++)
 		for (int i = 0; i < SOCKETS; i++) {
 			int fresh = tcp_socket();
 
 			/* In one step, so that the fd is always a socket. */
 			dup2(fresh, s->sockets[i]);
+			count(&s->reopened[i]);
 			close(fresh);
 		}
+	set_done(s);
 	return NULL;
 }
 
@@ -203,6 +344,8 @@ TEST_F(race, create_against_close)
 	long long empty = fdinfo_number(map, "memlock");
 
 	run(&self->s, 3, bodies);
+	EXPECT_EQ(self->s.wrong, 0) TH_LOG("values that were not made");
+	EXPECT_GE(self->s.met, ENOUGH) TH_LOG("values of a socket that went");
 	for (int i = 0; i < SOCKETS; i++) {
 		close(self->s.sockets[i]);
 		self->s.sockets[i] = tcp_socket();
@@ -212,20 +355,49 @@ TEST_F(race, create_against_close)
 
 /* Create against create: all get the same element, and no count is lost. */
 
+#define CREATORS	3
+
+/* Leave together, as far as that goes; true for the last one to come. */
+static bool meet(struct shared *s)
+{
+	int meetings = load(&s->meetings);
+
+	if (__sync_add_and_fetch(&s->arrived, 1) == CREATORS) {
+		s->arrived = 0;
+		count(&s->meetings);
+		return true;
+	}
+	while (load(&s->meetings) == meetings)
+		sched_yield();
+	return false;
+}
+
+/* Delete what all have made, and say whether it had been one value. */
+static void check_and_delete(struct shared *s)
+{
+	if (operate(s->sockets[0], MAIN_MAP, DO_GET, 0).value != CREATORS)
+		count(&s->wrong);
+	operate(s->sockets[0], MAIN_MAP, DO_DELETE, 0);
+}
+
+/* Counts the calls that came while another was under way. */
 static void *add_once(void *arg)
 {
 	struct shared *s = arg;
 
-	for (int r = 0; r < rounds() * 4; r++) {
-		pthread_barrier_wait(&s->barrier);
+	for (int r = 0; !is_done(s); r++) {
+		meet(s);
+		if (__sync_fetch_and_add(&s->inside, 1))
+			count(&s->met);
 		if (operate(s->sockets[0], MAIN_MAP, DO_ADD, 1).err)
-			__sync_fetch_and_add(&s->wrong, 1);
-		if (pthread_barrier_wait(&s->barrier) !=
-		    PTHREAD_BARRIER_SERIAL_THREAD)
-			continue;
-		if (operate(s->sockets[0], MAIN_MAP, DO_GET, 0).value % 3)
-			__sync_fetch_and_add(&s->wrong, 1);
-		operate(s->sockets[0], MAIN_MAP, DO_DELETE, 0);
+			count(&s->wrong);
+		__sync_fetch_and_sub(&s->inside, 1);
+		if (meet(s)) {
+			check_and_delete(s);
+			if (!goes_on(r, rounds() * 4, load(&s->met)))
+				set_done(s);
+		}
+		meet(s);
 	}
 	return NULL;
 }
@@ -234,25 +406,31 @@ TEST_F(race, create_against_create)
 {
 	void *(*bodies[])(void *) = { add_once, add_once, add_once };
 
-	run(&self->s, 3, bodies);
+	run(&self->s, CREATORS, bodies);
 	EXPECT_EQ(self->s.wrong, 0) TH_LOG("an element made twice");
+	EXPECT_GE(self->s.met, ENOUGH) TH_LOG("calls at the same time");
+	EXPECT_EQ(optmem(self->s.sockets[0]), 0);
 }
 
 /* Many maps on one socket: the index grows while others read it. */
 
+/* Counts the values that were there where there had been none, or reverse. */
 static void *read_all(void *arg)
 {
 	struct shared *s = arg;
+	bool there[MAPS] = {};
 	__u64 value;
 
-	for (int r = 0; r < rounds() * 20; r++) {
+	for (int r = 0; goes_on(r, rounds() * 20, s->met); r++) {
 		int k = r % MAPS;
+		int err = bpf_map_lookup_elem(s->maps[k], &s->sockets[0],
+					      &value);
 
-		if (bpf_map_lookup_elem(s->maps[k], &s->sockets[0], &value))
-			continue;
-		if (value != k)
-			__sync_fetch_and_add(&s->wrong, 1);
+		s->met += there[k] == !!err;
+		there[k] = !err;
+		s->wrong += !err && value != k;
 	}
+	set_done(s);
 	return NULL;
 }
 
@@ -260,7 +438,7 @@ static void *set_and_clear(void *arg)
 {
 	struct shared *s = arg;
 
-	for (int r = 0; r < rounds(); r++) {
+	while (!is_done(s)) {
 		for (__u64 k = 0; k < MAPS; k++)
 			bpf_map_update_elem(s->maps[k], &s->sockets[0], &k, 0);
 		for (int k = 0; k < MAPS; k++)
@@ -275,6 +453,7 @@ TEST_F(race, growth_against_lookup)
 
 	run(&self->s, 3, bodies);
 	EXPECT_EQ(self->s.wrong, 0) TH_LOG("another map's value");
+	EXPECT_GE(self->s.met, ENOUGH) TH_LOG("values that came and went");
 	for (int k = 0; k < MAPS; k++)
 		bpf_map_delete_elem(self->s.maps[k], &self->s.sockets[0]);
 	EXPECT_EQ(optmem(self->s.sockets[0]), 0);

@@ -34,6 +34,7 @@ char _license[] SEC("license") = "GPL";
 	} outer_##name SEC(".maps")
 
 STORAGE(small, BPF_MAP_TYPE_TASK_STORAGE, 8);
+STORAGE(page, BPF_MAP_TYPE_TASK_STORAGE, PAGE);
 STORAGE(medium, BPF_MAP_TYPE_TASK_STORAGE, MEDIUM);
 STORAGE(large, BPF_MAP_TYPE_TASK_STORAGE, LARGE);
 STORAGE(largest, BPF_MAP_TYPE_TASK_STORAGE, LARGEST);
@@ -41,6 +42,7 @@ STORAGE(cgroups, BPF_MAP_TYPE_CGRP_STORAGE, LARGE);
 STORAGE(sockets, BPF_MAP_TYPE_SK_STORAGE, 8);
 STORAGE(large_sockets, BPF_MAP_TYPE_SK_STORAGE, LARGE);
 OUTER(small);
+OUTER(page);
 OUTER(medium);
 OUTER(large);
 OUTER(largest);
@@ -120,6 +122,7 @@ static __always_inline int name##_of_next(void)				\
 PROGRAMS(name)
 
 TASK_PROGRAMS(small)
+TASK_PROGRAMS(page)
 TASK_PROGRAMS(medium)
 TASK_PROGRAMS(large)
 TASK_PROGRAMS(largest)

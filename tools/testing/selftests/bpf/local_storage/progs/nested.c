@@ -10,6 +10,8 @@ char _license[] SEC("license") = "GPL";
 
 #define CREATE BPF_LOCAL_STORAGE_GET_F_CREATE
 #define MAX_SLOTS 16
+#define ENOENT 2
+#define EBUSY 16
 
 #define STORAGE(name, map_type)				\
 	struct {					\
@@ -120,18 +122,103 @@ static __always_inline void change(struct task_struct *task)
 	}
 }
 
+/* Another task, and what came of changing its values. */
+int other_pid;
+struct crossed crossed;
+
+static bool waited_since(__u64 begin)
+{
+	return bpf_ktime_get_ns() - begin >= AT_ONCE;
+}
+
+static __always_inline void delete_others(struct task_struct *other)
+{
+	__u64 begin = bpf_ktime_get_ns();
+	long err = bpf_task_storage_delete(&missing, other);
+
+	if (!err)
+		crossed.deleted++;
+	else if (err == -ENOENT)
+		crossed.missing++;
+	else if (err != -EBUSY)
+		crossed.odd++;
+	else if (waited_since(begin))
+		crossed.late++;
+	else
+		crossed.busy++;
+}
+
+static __always_inline void create_others(struct task_struct *other)
+{
+	__u64 begin = bpf_ktime_get_ns();
+
+	if (bpf_task_storage_get(&missing, other, 0, CREATE))
+		crossed.created++;
+	else if (waited_since(begin))
+		crossed.late++;
+	else
+		crossed.null++;
+}
+
+static __always_inline void cross(void)
+{
+	struct task_struct *other = bpf_task_from_pid(other_pid);
+
+	if (!other)
+		return;
+	bpf_repeat(CROSSINGS) {
+		delete_others(other);
+		create_others(other);
+	}
+	bpf_task_release(other);
+}
+
 /* Called by the exception's handler, after what is watched was written. */
-SEC("fentry/perf_bp_event")
+SEC("?fentry/perf_bp_event")
 int BPF_PROG(on_breakpoint, struct perf_event *bp)
 {
 	struct task_struct *task;
 
-	if (!pid || bp->attr.bp_addr != watched || traps++)
+	if (!pid || bp->attr.bp_addr != watched)
+		return 0;
+	if (op == CROSS) {
+		traps++;
+		cross();
+		return 0;
+	}
+	if (traps++)
 		return 0;
 	task = bpf_task_from_pid(pid);
 	if (!task)
 		return 0;
 	change(task);
 	bpf_task_release(task);
+	return 0;
+}
+
+/* Programs on functions, and one that creates a value there. */
+
+SEC("?fentry")
+int bare_fentry(void *ctx)
+{
+	return 0;
+}
+
+SEC("?fexit")
+int bare_fexit(void *ctx)
+{
+	return 0;
+}
+
+int runs, created;
+
+SEC("?fentry")
+int create_on_entry(void *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	__sync_fetch_and_add(&runs, 1);
+	if (bpf_task_storage_get(&missing, task, 0, CREATE))
+		__sync_fetch_and_add(&created, 1);
 	return 0;
 }

@@ -9,10 +9,24 @@ enum nested_op {
 	CREATE_OTHER, DELETE_OTHER,	/* of the same owner, in another map */
 	CREATE_APART, DELETE_APART,	/* of another owner, in another map */
 	NESTED_OPS,
+	CROSS,				/* what another processor is changing */
 };
 
 /* Initial values: of who was interrupted, and of who came between. */
 #define OUTER_VALUE	42
 #define NESTED_VALUE	77
+
+/* How often what another processor is changing is changed each time. */
+#define CROSSINGS	1
+
+/* Nanoseconds: a call that is refused sooner did not wait. */
+#define AT_ONCE		100000000
+
+struct crossed {
+	unsigned long long created, deleted, missing;
+	unsigned long long null, busy;	/* refused at once */
+	unsigned long long late;	/* refused after a wait */
+	unsigned long long odd;
+};
 
 #endif /* _NESTED_H */
