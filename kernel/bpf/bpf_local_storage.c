@@ -55,6 +55,7 @@
 #include <linux/btf_ids.h>
 #include <linux/bpf_local_storage.h>
 #include <linux/bpf_mem_alloc.h>
+#include <linux/build_bug.h>
 #include <linux/cpuhotplug.h>
 #include <linux/hash.h>
 #include <linux/init.h>
@@ -78,6 +79,7 @@
 #define WAITING_SHIFT		6
 /* Bytes that a CPU counts for itself before it tells the others. */
 #define WAITING_BATCH		SZ_64K
+#define WAITING_BATCH_PAGES	DIV_ROUND_UP(SZ_64K, PAGE_SIZE)
 /* Nanoseconds that a nested call waits for another CPU's lock. */
 #define NESTED_WAIT		(NSEC_PER_SEC / 4)
 
@@ -405,27 +407,25 @@ bpf_local_storage_iter_next(struct bpf_local_storage_iter *iter)
 
 /* Freeing */
 
-static void free_block(void *block, bool from_bpf_ma)
-{
-	if (from_bpf_ma)
-		bpf_mem_cache_raw_free(block - BPF_MA_PAD);
-	else
-		kfree(block);
-}
-
 /*
- * Bytes that wait for a grace period.  No CPU's own count is negative or large
- * for long, so they are as good as @waiting alone; an NMI in between may cost
- * some on processors that cannot add in one go.
+ * What waits for a grace period, in batches.  Each CPU adds up the bytes that it
+ * lets wait; the block that completes a batch takes it back when it is freed,
+ * as those before it on this CPU then are, or are about to be.
  */
-static DEFINE_PER_CPU(long, waiting_here);
-static atomic_long_t waiting;
+static DEFINE_PER_CPU(int, waiting_bytes);
+static atomic_t waiting_batches;
 
-static void count_waiting(long bytes)
+static bool completes_batch(u32 bytes)
 {
-	bytes = this_cpu_add_return(waiting_here, bytes);
-	if (abs(bytes) > WAITING_BATCH)
-		atomic_long_add(this_cpu_xchg(waiting_here, 0), &waiting);
+	/* At most one each: only an index can be larger than that. */
+	int added = min_t(u32, bytes, WAITING_BATCH);
+
+	if (likely(this_cpu_add_return(waiting_bytes, added) < WAITING_BATCH))
+		return false;
+	/* Perhaps on another CPU by now; then that one's is below 0 for a while. */
+	this_cpu_sub(waiting_bytes, WAITING_BATCH);
+	atomic_inc(&waiting_batches);
+	return true;
 }
 
 /*
@@ -434,32 +434,21 @@ static void count_waiting(long bytes)
  */
 static bool too_much_waits(void)
 {
-	long pages = atomic_long_read(&waiting) >> PAGE_SHIFT;
+	unsigned long limit = totalram_pages() >> WAITING_SHIFT;
 
-	return pages > (long)(totalram_pages() >> WAITING_SHIFT);
+	return atomic_read(&waiting_batches) > limit / WAITING_BATCH_PAGES;
 }
 
-static long waiting_bytes(void *block, bool from_bpf_ma)
-{
-	return ksize(from_bpf_ma ? block - BPF_MA_HEADER : block);
-}
-
-static void free_waited(void *block, bool from_bpf_ma)
-{
-	count_waiting(-waiting_bytes(block, from_bpf_ma));
-	free_block(block, from_bpf_ma);
-}
-
-/* What an RCU grace period is followed by, for each way to free. */
+/* What the grace periods are followed by, for each way to free. */
 
 static void bpf_local_storage_kfree_rcu(struct rcu_head *rcu)
 {
-	free_waited(rcu, false);
+	kfree(rcu);
 }
 
 static void bpf_local_storage_ma_free_rcu(struct rcu_head *rcu)
 {
-	free_waited(rcu, true);
+	bpf_mem_cache_raw_free((void *)rcu - BPF_MA_PAD);
 }
 
 static void bpf_local_storage_fields_free_rcu(struct rcu_head *rcu)
@@ -468,32 +457,30 @@ static void bpf_local_storage_fields_free_rcu(struct rcu_head *rcu)
 		container_of(rcu, struct bpf_local_storage_elem, rcu);
 
 	bpf_obj_free_fields(elem->map->map.record, elem + 1);
-	free_waited(elem, elem->home & FROM_BPF_MA);
-}
-
-/* The same for an RCU Tasks Trace grace period. */
-
-static void after_trace_rcu(struct rcu_head *rcu, rcu_callback_t func)
-{
-	if (rcu_trace_implies_rcu_gp())
-		func(rcu);
+	if (elem->home & FROM_BPF_MA)
+		bpf_local_storage_ma_free_rcu(rcu);
 	else
-		call_rcu(rcu, func);
+		bpf_local_storage_kfree_rcu(rcu);
 }
 
-static void bpf_local_storage_kfree_trace_rcu(struct rcu_head *rcu)
+/* The same for a block that completed a batch. */
+
+static void bpf_local_storage_kfree_batch_rcu(struct rcu_head *rcu)
 {
-	after_trace_rcu(rcu, bpf_local_storage_kfree_rcu);
+	atomic_dec(&waiting_batches);
+	bpf_local_storage_kfree_rcu(rcu);
 }
 
-static void bpf_local_storage_ma_free_trace_rcu(struct rcu_head *rcu)
+static void bpf_local_storage_ma_free_batch_rcu(struct rcu_head *rcu)
 {
-	after_trace_rcu(rcu, bpf_local_storage_ma_free_rcu);
+	atomic_dec(&waiting_batches);
+	bpf_local_storage_ma_free_rcu(rcu);
 }
 
-static void bpf_local_storage_fields_free_trace_rcu(struct rcu_head *rcu)
+static void bpf_local_storage_fields_free_batch_rcu(struct rcu_head *rcu)
 {
-	after_trace_rcu(rcu, bpf_local_storage_fields_free_rcu);
+	atomic_dec(&waiting_batches);
+	bpf_local_storage_fields_free_rcu(rcu);
 }
 
 /* Grace periods to be started when no lock of RCU's can be held. */
@@ -534,6 +521,8 @@ void bpf_local_storage_call_rcu(struct rcu_head *rcu, rcu_callback_t func)
 {
 	struct postponed *here;
 
+	/* Where it does not imply one of RCU, whatever is freed waits for both. */
+	BUILD_BUG_ON(!rcu_trace_implies_rcu_gp());
 	if (likely(!may_hold_rcu_lock())) {
 		call_rcu_tasks_trace(rcu, func);
 		return;
@@ -560,7 +549,6 @@ void bpf_local_storage_barrier(void)
 	/* Pairs with the read section of those that came before us. */
 	synchronize_rcu();
 	rcu_barrier_tasks_trace();
-	rcu_barrier();
 }
 
 /* A CPU may have postponed something after its last irq_work. */
@@ -582,39 +570,45 @@ static int __init bpf_local_storage_init(void)
 late_initcall(bpf_local_storage_init);
 
 /* Free a block, which begins with @rcu, after the grace periods. */
-static void free_wait(struct rcu_head *rcu, bool from_bpf_ma)
+static void free_wait(struct rcu_head *rcu, u32 bytes, bool from_bpf_ma)
 {
-	count_waiting(waiting_bytes(rcu, from_bpf_ma));
-	bpf_local_storage_call_rcu(rcu, from_bpf_ma ?
-				   bpf_local_storage_ma_free_trace_rcu :
-				   bpf_local_storage_kfree_trace_rcu);
+	bool batch = completes_batch(bytes);
+
+	if (unlikely(from_bpf_ma))
+		bpf_local_storage_call_rcu(rcu, batch ?
+					   bpf_local_storage_ma_free_batch_rcu :
+					   bpf_local_storage_ma_free_rcu);
+	else
+		bpf_local_storage_call_rcu(rcu, batch ?
+					   bpf_local_storage_kfree_batch_rcu :
+					   bpf_local_storage_kfree_rcu);
 }
 
 static void free_elem(struct bpf_local_storage_elem *elem)
 {
-	bool from_bpf_ma;
+	u32 bytes;
 
 	if (!elem)
 		return;
-	from_bpf_ma = elem->home & FROM_BPF_MA;
-	if (!has_pointers(elem->map)) {
-		free_wait(&elem->rcu, from_bpf_ma);
-		return;
-	}
-	count_waiting(waiting_bytes(elem, from_bpf_ma));
-	bpf_local_storage_call_rcu(&elem->rcu,
-				   bpf_local_storage_fields_free_trace_rcu);
+	bytes = elem_bytes(elem->map);
+	if (!has_pointers(elem->map))
+		free_wait(&elem->rcu, bytes, elem->home & FROM_BPF_MA);
+	else
+		bpf_local_storage_call_rcu(&elem->rcu, completes_batch(bytes) ?
+				bpf_local_storage_fields_free_batch_rcu :
+				bpf_local_storage_fields_free_rcu);
 }
 
 static void free_index(struct bpf_local_storage_index *index)
 {
 	if (index)
-		free_wait(&index->rcu, index->from_bpf_ma);
+		free_wait(&index->rcu, index_bytes(index), index->from_bpf_ma);
 }
 
 static void free_storage(struct bpf_local_storage *storage)
 {
-	free_wait(&storage->first.rcu, storage->first.home & FROM_BPF_MA);
+	free_wait(&storage->first.rcu, storage_bytes(storage),
+		  storage->first.home & FROM_BPF_MA);
 }
 
 /* Changes; all under storage->lock */
@@ -838,7 +832,7 @@ static void charged_free(void *owner, struct bpf_local_storage_map *smap,
 	uncharge(smap->kind, owner, bytes);
 	/* What is not to be allocated here is not to be freed here. */
 	if (from_bpf_ma)
-		free_wait(block, true);
+		free_wait(block, bytes, true);
 	else
 		kfree(block);
 }
