@@ -7,6 +7,7 @@
  */
 #include "diag.h"
 #include "cost.skel.h"
+#include <math.h>
 #include <sys/resource.h>
 
 #define MAX_MAPS	OUTER_ENTRIES
@@ -28,13 +29,23 @@ struct rig {
 
 static struct rig rig;
 
+static double figure(const char *name, double value)
+{
+	printf("# figure %s %.10g\n", name, value);
+	return value;
+}
+
+/* Print what is not local storage's own, and only there to compare with. */
+#define SHOW_FIGURE(name, value)				\
+	EXPECT_GE(figure(name, value), 0)
+
 /*
  * Print a figure.  On our kernel it must not exceed @most; the base's is there
  * to be compared with.
  */
 static bool within(const char *name, double value, double most)
 {
-	printf("# figure %s %.10g\n", name, value);
+	figure(name, value);
 	return value >= 0 && (is_stock() || value <= most);
 }
 
@@ -165,7 +176,7 @@ static double per_run(struct bpf_program *prog, int nr_values)
 	long long few = least_of(prog, nr_values, FEW);
 	long long many = least_of(prog, nr_values, MANY);
 
-	return few < 0 || many < 0 ? -1e9 : (double)(many - few) / (MANY - FEW);
+	return few < 0 || many < 0 ? NAN : (double)(many - few) / (MANY - FEW);
 }
 
 /* Of a socket with nr_values values, a program less its shell. */
@@ -197,13 +208,13 @@ TEST_F(program, hits_a_value)
 
 	ASSERT_EQ(bpf_map_update_elem(bpf_map__fd(rig.skel->maps.hash), &key,
 				      &zero, 0), 0);
-	EXPECT_FIGURE("hit", COST_OF(hit, nothing, 1), 15);
-	EXPECT_FIGURE("hit-or-create", COST_OF(hit_or_create, nothing, 1), 15);
-	EXPECT_FIGURE("hit-full", COST_OF(hit_full, nothing_full, 1), 15);
+	EXPECT_FIGURE("hit", COST_OF(hit, nothing, 1), 16);
+	EXPECT_FIGURE("hit-or-create", COST_OF(hit_or_create, nothing, 1), 16);
+	EXPECT_FIGURE("hit-full", COST_OF(hit_full, nothing_full, 1), 14);
 	EXPECT_FIGURE("hit-helper",
 		      COST_OF(hit_by_helper, nothing_by_helper, 1), 50);
-	EXPECT_FIGURE("array", COST_OF(array_hit, nothing, 1), 20);
-	EXPECT_FIGURE("hash", COST_OF(hash_hit, nothing, 1), 120);
+	SHOW_FIGURE("array", COST_OF(array_hit, nothing, 1));
+	SHOW_FIGURE("hash", COST_OF(hash_hit, nothing, 1));
 }
 
 TEST_F(program, misses_a_value)
@@ -230,7 +241,7 @@ static double elapsed_in(struct bpf_program *prog, int runs)
 	for (int i = 0; i < runs; i++)
 		if (bpf_prog_test_run_opts(bpf_program__fd(prog), &opts) ||
 		    !opts.retval)
-			return -1e9;
+			return NAN;
 	return (double)rig.skel->bss->elapsed / runs;
 }
 
@@ -259,7 +270,7 @@ static double repeated(struct bpf_program *prog)
 	rig.skel->bss->elapsed = 0;
 	if (bpf_prog_test_run_opts(bpf_program__fd(prog), &opts) ||
 	    opts.retval % IN_PROGRAM || !opts.retval)
-		return -1e9;
+		return NAN;
 	return (double)rig.skel->bss->elapsed / IN_PROGRAM;
 }
 
@@ -278,7 +289,7 @@ static double cost_among(int nr_maps)
 {
 	int last = nr_maps > SLOTS ? nr_maps - SLOTS : nr_maps;
 	int nr = last < NR_SUBJECTS ? last : NR_SUBJECTS;
-	double cost = -1;
+	double cost = NAN;
 
 	if (!set_up(nr_maps, nr, last, hits_subjects))
 		cost = COST_OF(hit_subjects, nothing, nr_maps) / nr;
@@ -308,7 +319,7 @@ TEST(bpf_updates_a_value)
 	start = now();
 	for (int i = 0; i < UPDATES; i++)
 		update(map, sk, i, BPF_ANY);
-	EXPECT_FIGURE("update", (double)(now() - start) / UPDATES, 1e6);
+	EXPECT_FIGURE("update", (double)(now() - start) / UPDATES, 2300);
 	EXPECT_EQ(lookup(map, sk), UPDATES - 1);
 	close(sk);
 	close(map);
@@ -357,7 +368,7 @@ static double cost_of_accept(int nr_maps)
 	for (int i = 0; i < nr_maps; i++)
 		close(maps[i]);
 	close(sk);
-	return took[0] < 0 ? -1e9 : took[ACCEPTS / 2];
+	return took[0] < 0 ? NAN : took[ACCEPTS / 2];
 }
 
 TEST(accept_clones_values)
@@ -366,9 +377,9 @@ TEST(accept_clones_values)
 
 	ASSERT_EQ(network_err, 0);
 	bare = cost_of_accept(0);
-	EXPECT_FIGURE("accept", bare, 1e6);
-	EXPECT_FIGURE("accept-1", cost_of_accept(1) - bare, 1e6);
-	EXPECT_FIGURE("accept-4", cost_of_accept(4) - bare, 1e6);
+	SHOW_FIGURE("accept", bare);
+	EXPECT_FIGURE("accept-1", cost_of_accept(1) - bare, 800);
+	EXPECT_FIGURE("accept-4", cost_of_accept(4) - bare, 1400);
 }
 
 TEST(diag_dumps_many_sockets)
@@ -390,7 +401,7 @@ TEST(diag_dumps_many_sockets)
 	ASSERT_EQ(err, 0);
 	start = now();
 	dump = dump_storage(AF_INET, IPPROTO_TCP, NULL, 0);
-	EXPECT_FIGURE("diag", (double)(now() - start) / DUMPED, 1e6);
+	EXPECT_FIGURE("diag", (double)(now() - start) / DUMPED, 3800);
 	EXPECT_EQ(dump.err, 0);
 	EXPECT_EQ(count_messages(&dump), DUMPED);
 	free(dump.data);

@@ -8,7 +8,7 @@
 #define LARGE	60000
 #define LARGEST	65407
 
-/* A power of two: enough for a page each to stand out from the rest. */
+/* At most, a power of two: enough for a page each to stand out from the rest. */
 #define TASKS	256
 
 /* How often a program creates and deletes a socket's value in each run. */
