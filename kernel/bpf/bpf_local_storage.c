@@ -782,7 +782,11 @@ static bool within_budget(void)
 	return true;
 }
 
-/* Zeroed; from @ma if the map has it, and from what all maps share if not. */
+/*
+ * Zeroed; from @ma if the map has it, and from what all maps share if not.  So
+ * is what a burst takes that finds @ma not refilled yet: of large blocks it
+ * holds one at first.
+ */
 static void *bpf_ma_zalloc(const struct bpf_local_storage_map *smap,
 			   struct bpf_mem_alloc *ma, u32 bytes)
 {
@@ -793,7 +797,7 @@ static void *bpf_ma_zalloc(const struct bpf_local_storage_map *smap,
 	/* Pairs with the release in bpf_local_storage_map_reserve(). */
 	if (ma && smp_load_acquire(&smap->reserved))
 		block = bpf_mem_cache_alloc(ma);
-	else if (bpf_global_ma_set)
+	if (!block && bpf_global_ma_set)
 		block = bpf_mem_alloc(&bpf_global_ma, bytes + BPF_MA_PAD);
 	return block ? memset(block + BPF_MA_PAD, 0, bytes) : NULL;
 }
