@@ -136,11 +136,13 @@ static long long tolerance(void)
 	return sysconf(_SC_NPROCESSORS_ONLN) * (256LL << 10);
 }
 
-/* As many as it takes for their values to stand out, or as there may be. */
+/* As many as it takes for their values to stand out, if they can. */
 static int enough_owners(__u32 size)
 {
 	int nr = 8;
 
+	if (TASKS * size < tolerance())
+		return nr;
 	while (nr < TASKS && nr * size < 2 * tolerance())
 		nr *= 2;
 	return nr;
