@@ -15,6 +15,8 @@ help:
 	@echo "make upstream-check"
 	@echo "             run the kernel's own selftests on ours and on stock"
 	@echo "             (an hour and a half at first); TEST=spin_lock picks one"
+	@echo "make schedulers"
+	@echo "             run the kernel's own schedulers that use local storage"
 	@echo "make build   prepare the kernel tree build/src/ours and build it"
 	@echo "make clean   remove build/, the compiler cache included"
 
@@ -30,6 +32,9 @@ bench: setup
 upstream-check: setup
 	@suite/check $(TEST:%=-t %)
 
+schedulers: setup
+	@suite/schedulers
+
 build: setup
 	@base/kernel release
 
@@ -39,4 +44,5 @@ setup:
 clean:
 	rm -rf build
 
-.PHONY: help demo check bench upstream-check build setup clean
+.PHONY: help demo check bench upstream-check schedulers build setup \
+	clean
