@@ -226,6 +226,30 @@ static int run_program(struct bpf_program *prog)
 	       opts.retval;
 }
 
+/* For progs/preempt.h. */
+static __u64 find_only_pcpu_hot(void)
+{
+	unsigned long long address, found = 0;
+	char name[128];
+	struct btf *btf;
+	FILE *file;
+	int id;
+
+	if (sysconf(_SC_NPROCESSORS_CONF) > 1)
+		return 0;
+	btf = btf__load_vmlinux_btf();
+	id = btf__find_by_name_kind(btf, "pcpu_hot", BTF_KIND_VAR);
+	btf__free(btf);
+	file = id > 0 ? NULL : fopen("/proc/kallsyms", "r");
+	while (file && fscanf(file, "%llx %*c %127s%*[^\n]", &address,
+			      name) == 2)
+		if (!strcmp(name, "pcpu_hot"))
+			found = address;
+	if (file)
+		fclose(file);
+	return found;
+}
+
 /* The text that a command prints, and its exit status. */
 static int output_of(const char *command, char *text, size_t size)
 {

@@ -60,6 +60,7 @@ static int load(struct trace **skel, const char *name, const char *target,
 	*skel = trace__open();
 	if (!*skel)
 		return -ENOMEM;
+	(*skel)->rodata->only_pcpu_hot = find_only_pcpu_hot();
 	prog = bpf_object__find_program_by_name((*skel)->obj, name);
 	if (!prog)
 		return -ENXIO;
@@ -490,9 +491,9 @@ TEST_F(trace, what_the_core_calls_cannot_be_traced)
 	/* None that the compiler might inline, and leave no function of. */
 	static const char * const inner[] = {
 		"bpf_local_storage_clone",
-		"bpf_local_storage_fields_free_trace_rcu",
-		"bpf_local_storage_kfree_trace_rcu",
-		"bpf_local_storage_ma_free_trace_rcu",
+		"bpf_local_storage_fields_free_rcu",
+		"bpf_local_storage_kfree_batch_rcu",
+		"bpf_local_storage_ma_free_batch_rcu",
 		"bpf_local_storage_start_postponed", "bpf_sk_storage_hold",
 		"bpf_sk_storage_uncharge", "__bpf_local_storage_create",
 	};

@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "progs/context.h"
+#include "progs/preempt.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -36,8 +37,6 @@ STORAGE(cgroups, CGRP, __u64);
 STORAGE(huge_cgroups, CGRP, struct big);
 STORAGE(sockets, SK, __u64);
 
-extern const struct pcpu_hot pcpu_hot __ksym;
-
 /* Of functions, tracepoints, and the clock. */
 struct place places[2 * PLACES + 1];
 /* How often each run does its work; whether it does any. */
@@ -56,8 +55,7 @@ __u64 dawdled;
 
 static enum where where(void)
 {
-	const struct pcpu_hot *hot = bpf_this_cpu_ptr(&pcpu_hot);
-	int count = hot->preempt_count;
+	int count = preempt_count();
 
 	if (count & 0xf << 20)
 		return IN_NMI;

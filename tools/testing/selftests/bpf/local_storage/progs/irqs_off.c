@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "progs/irqs_off.h"
+#include "progs/preempt.h"
 #include "progs/shared.h"
 
 char _license[] SEC("license") = "GPL";
@@ -48,7 +49,6 @@ OUTER(large);
 OUTER(largest);
 OUTER(cgroups);
 
-extern const struct pcpu_hot pcpu_hot __ksym;
 extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
 extern void bpf_task_release(struct task_struct *task) __ksym;
 extern struct cgroup *bpf_cgroup_from_id(u64 id) __ksym;
@@ -64,9 +64,7 @@ int odd;		/* runs in another context than was meant */
 
 static __u32 interrupts(void)
 {
-	const struct pcpu_hot *hot = bpf_this_cpu_ptr(&pcpu_hot);
-
-	return hot->preempt_count & (HARDIRQ | NMI);
+	return preempt_count() & (HARDIRQ | NMI);
 }
 
 static __always_inline int next_index(void)

@@ -7,6 +7,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "progs/preempt.h"
 #include "progs/shared.h"
 
 char _license[] SEC("license") = "GPL";
@@ -28,7 +29,6 @@ struct {
 	__type(value, __u64);
 } values SEC(".maps");
 
-extern const struct pcpu_hot pcpu_hot __ksym;
 extern void bpf_rcu_read_lock(void) __ksym;
 extern void bpf_rcu_read_unlock(void) __ksym;
 
@@ -44,8 +44,7 @@ static bool is_ours(void)
 
 static void count_context(void)
 {
-	struct pcpu_hot *hot = bpf_this_cpu_ptr(&pcpu_hot);
-	int count = hot->preempt_count;
+	int count = preempt_count();
 
 	seen.runs++;
 	if (count & NMI)
