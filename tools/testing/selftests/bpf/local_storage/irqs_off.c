@@ -284,10 +284,20 @@ static bool both_empty(const int *maps, const long long *empty)
 	       fdinfo_number(maps[1], "memlock") == empty[1];
 }
 
+/*
+ * The memory of a TCP socket stays one while RCU readers look at it; that of a
+ * UDP socket does if it was bound.
+ */
 static int socket_in_place(int type)
 {
-	int fd = socket(AF_INET, type, 0), sk = dup2(fd, SK_FD);
+	struct sockaddr_in addr = { .sin_family = AF_INET };
+	int fd = socket(AF_INET, type, 0), sk;
 
+	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (type == SOCK_DGRAM && bind(fd, (void *)&addr, sizeof(addr)))
+		sk = -errno;
+	else
+		sk = dup2(fd, SK_FD);
 	close(fd);
 	return sk;
 }
