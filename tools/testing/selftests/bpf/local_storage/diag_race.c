@@ -246,7 +246,7 @@ TEST_F(diag_race, dumps_against_changing_maps)
 				      change_maps, change_maps };
 
 	if (is_stock())
-		SKIP(return, "stock shows the memory of values being freed");
+		SKIP(return, "stock shows values that nobody wrote");
 	run_threads(&self->s, 5, bodies, 2);
 	check_end(_metadata, &self->s);
 }

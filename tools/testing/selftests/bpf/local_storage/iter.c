@@ -478,7 +478,7 @@ TEST_F(iter, a_program_sleeps)
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (is_stock())
-		SKIP(return, "stock does not let the program sleep");
+		SKIP(return, "stock refuses the program at link");
 	ASSERT_NE(page, MAP_FAILED);
 	OPEN_SET(50);
 	self->skel->bss->user_page = (unsigned long)page;
