@@ -40,6 +40,8 @@
 #define CGROUP		"/sys/fs/cgroup"
 #define OPTMEM_MAX	"/proc/sys/net/core/optmem_max"
 #define NO_MAP		(-1)
+/* A race that was met less often is not taken to have been run. */
+#define ENOUGH		10
 
 static const __u32 storage_types[] = {
 	BPF_MAP_TYPE_SK_STORAGE, BPF_MAP_TYPE_TASK_STORAGE,

@@ -25,9 +25,6 @@ struct shared {
 	int met;
 };
 
-/* Races that were met less often are not taken to have been run. */
-#define ENOUGH		10
-
 FIXTURE(diag_race) {
 	struct shared s;
 };

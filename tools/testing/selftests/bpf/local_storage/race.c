@@ -8,8 +8,6 @@
 
 #define SOCKETS	32
 #define MAPS	40
-/* A race that was seen less often is not taken to have been run. */
-#define ENOUGH	10
 
 struct shared {
 	struct sockopt *skel;

@@ -165,6 +165,31 @@ int BPF_PROG(on_last_moment, struct task_struct *task)
 	return 0;
 }
 
+/* Calls that free a map, and owners that were destroyed during one. */
+int freeing, met;
+
+SEC("fentry/bpf_local_storage_map_free")
+int on_map_free(void *ctx)
+{
+	__sync_fetch_and_add(&freeing, 1);
+	return 0;
+}
+
+SEC("fexit/bpf_local_storage_map_free")
+int after_map_free(void *ctx)
+{
+	__sync_fetch_and_sub(&freeing, 1);
+	return 0;
+}
+
+SEC("fentry/bpf_local_storage_destroy")
+int on_destroy(void *ctx)
+{
+	if (freeing > 0)
+		__sync_fetch_and_add(&met, 1);
+	return 0;
+}
+
 STORAGE(evictions, BPF_MAP_TYPE_INODE_STORAGE, __u64);
 int evicted;
 
