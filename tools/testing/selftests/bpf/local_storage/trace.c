@@ -426,33 +426,51 @@ TEST_F(trace, types_without_helpers)
 	}
 }
 
-/* 0 if the program could be attached to the function. */
-static int try(struct trace **skel, const char *prog, const char *target,
-	       char *log, size_t size)
+/*
+ * An empty program for a kernel function: its fd, or the negative errno and
+ * what the verifier says in log.  Without a skeleton, as there are many.
+ */
+static int load_empty(const struct btf *btf, const char *name,
+		      enum bpf_attach_type type, char *log, size_t size)
 {
-	int err = load(skel, prog, target, 0, log, size);
+	static const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	LIBBPF_OPTS(bpf_prog_load_opts, opts,
+		.expected_attach_type = type,
+		.attach_btf_id = btf__find_by_name_kind(btf, name,
+							BTF_KIND_FUNC),
+		.log_level = 1, .log_buf = log, .log_size = size);
 
-	if (!err)
-		err = attach(*skel);
-	stop(skel);
+	log[0] = 0;
+	return bpf_prog_load(BPF_PROG_TYPE_TRACING, NULL, "GPL", insns,
+			     ARRAY_SIZE(insns), &opts);
+}
+
+/* 0 if an empty program could be attached to the function. */
+static int try(const struct btf *btf, const char *name,
+	       enum bpf_attach_type type, char *log, size_t size)
+{
+	int prog, link, err = 0;
+
+	prog = load_empty(btf, name, type, log, size);
+	if (prog < 0)
+		return prog;
+	link = bpf_link_create(prog, 0, type, NULL);
+	if (link < 0)
+		err = -errno;
+	close(link);
+	close(prog);
 	return err;
 }
 
-#define TRY(prog, name)							\
-	try(&self->skel, prog, name, self->log, sizeof(self->log))
-
+#define TRY(name, type)							\
+	try(btf, name, type, self->log, sizeof(self->log))
 /* Whether a program for the function is refused when it is loaded. */
-static bool refused(struct trace **skel, const char *prog, const char *target,
-		    char *log, size_t size)
-{
-	int err = load(skel, prog, target, 0, log, size);
-
-	stop(skel);
-	return err == -EINVAL && strstr(log, NOT_TRACED);
-}
-
-#define REFUSED(prog, name)						\
-	refused(&self->skel, prog, name, self->log, sizeof(self->log))
+#define REFUSED(name, type)						\
+	(load_empty(btf, name, type, self->log, sizeof(self->log)) ==	\
+	 -EINVAL && strstr(self->log, NOT_TRACED))
 
 /*
  * What runs under the locks of local storage, or may be called there, is not
@@ -460,29 +478,27 @@ static bool refused(struct trace **skel, const char *prog, const char *target,
  */
 TEST_F(trace, core_is_traceable_where_no_lock_is_held)
 {
-	static const char * const progs[] = {
-		"bare_fentry", "bare_fexit", "fentry_any",
-	};
 	struct btf *btf = btf__load_vmlinux_btf();
 	int id = 0, open = 0, closed = 0;
 	const char *name;
 
 	ASSERT_NE(btf, NULL);
 	while ((name = next_function(btf, &id, "bpf_local_storage"))) {
-		EXPECT_EQ(TRY("bare_fmod_ret", name), -EINVAL);
-		if (!TRY("bare_fentry", name)) {
+		EXPECT_EQ(TRY(name, BPF_MODIFY_RETURN), -EINVAL);
+		if (!TRY(name, BPF_TRACE_FENTRY)) {
+			EXPECT_EQ(TRY(name, BPF_TRACE_FEXIT), 0)
+				TH_LOG("%s", name);
 			open++;
 			continue;
 		}
 		closed++;
-		for (int i = 0; i < ARRAY_SIZE(progs); i++)
-			EXPECT_TRUE(REFUSED(progs[i], name))
-				TH_LOG("%s", name);
+		EXPECT_TRUE(REFUSED(name, BPF_TRACE_FENTRY))
+			TH_LOG("%s: %s", name, self->log);
+		EXPECT_TRUE(REFUSED(name, BPF_TRACE_FEXIT))
+			TH_LOG("%s: %s", name, self->log);
 	}
 	EXPECT_GE(open, 6);
 	EXPECT_EQ(!closed, is_stock());
-	EXPECT_EQ(TRY("bare_fentry", "bpf_local_storage_update"), 0);
-	EXPECT_EQ(TRY("bare_fexit", "bpf_local_storage_destroy"), 0);
 	btf__free(btf);
 }
 
@@ -497,13 +513,16 @@ TEST_F(trace, what_the_core_calls_cannot_be_traced)
 		"bpf_local_storage_start_postponed", "bpf_sk_storage_hold",
 		"bpf_sk_storage_uncharge", "__bpf_local_storage_create",
 	};
+	struct btf *btf = btf__load_vmlinux_btf();
 
 	if (is_stock())
 		SKIP(return, "these are functions of ours");
+	ASSERT_NE(btf, NULL);
 	for (int i = 0; i < ARRAY_SIZE(inner); i++) {
-		EXPECT_TRUE(REFUSED("bare_fentry", inner[i]))
+		EXPECT_TRUE(REFUSED(inner[i], BPF_TRACE_FENTRY))
 			TH_LOG("%s: %s", inner[i], self->log);
 	}
+	btf__free(btf);
 }
 
 /* Programs that a change of the socket calls, and that change it as well. */

@@ -300,14 +300,6 @@ int bare_fentry(void *ctx)
 	return 0;
 }
 
-SEC("?fexit")
-int bare_fexit(void *ctx)
-{
-	if (is_ours())
-		seen.runs++;
-	return 0;
-}
-
 SEC("?fmod_ret")
 int bare_fmod_ret(void *ctx)
 {
