@@ -1,23 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Local storage: values that BPF programs keep with a kernel object, the
- * owner.  kernel/bpf/bpf_local_storage.c says how it works.
+ * owner.  This is what the rest of the kernel calls.
  */
 #ifndef _BPF_LOCAL_STORAGE_H
 #define _BPF_LOCAL_STORAGE_H
 
-#include <linux/bpf.h>
-#include <linux/bpf_mem_alloc.h>
-#include <linux/idr.h>
-#include <linux/list.h>
-#include <linux/rcupdate.h>
-#include <linux/spinlock.h>
 #include <linux/types.h>
 
-#define BPF_LOCAL_STORAGE_SLOTS		16
-#define BPF_LOCAL_STORAGE_MIN_SLOTS	4
-/* A map's slot when it owns none: beyond the slots of any storage. */
-#define BPF_LOCAL_STORAGE_NO_SLOT	BPF_LOCAL_STORAGE_SLOTS
+struct bpf_func_proto;
+struct bpf_insn;
+struct bpf_map;
+struct bpf_prog;
+struct cgroup;
+struct task_struct;
 
 /*
  * The largest value, in bytes.  Part of the UAPI: with its netlink attributes
@@ -25,91 +21,7 @@
  */
 #define BPF_LOCAL_STORAGE_MAX_VALUE_SIZE	(U16_MAX - 128)
 
-struct bpf_local_storage;
-struct bpf_local_storage_map;
-
-/**
- * struct bpf_local_storage_elem - one map's value on one owner
- * @map_node: on a bucket of @map while linked; under the bucket's lock
- * @rcu: for freeing, once unlinked
- * @map: the map, valid while linked or under RCU
- * @home: the storage that holds it; its lowest bit is the core's
- *
- * The value follows, except for the first element of a storage; see
- * bpf_local_storage_value().
- */
-struct bpf_local_storage_elem {
-	union {
-		struct hlist_node map_node;
-		struct rcu_head rcu;
-	};
-	struct bpf_local_storage_map *map;
-	unsigned long home;
-};
-
-/**
- * struct bpf_local_storage_index - where an owner keeps what has no slot
- * @rcu: for freeing, once replaced
- * @from_bpf_ma: whose memory it is
- * @mask: number of cells, a power of two, less one
- * @keys: cells in use, values deleted since included; under storage->lock
- * @live: cells with a value; under storage->lock
- * @cells: a cell's map is set once and never changes
- */
-struct bpf_local_storage_index {
-	struct rcu_head rcu;
-	bool from_bpf_ma;
-	u32 mask;
-	u32 keys;
-	u32 live;
-	struct bpf_local_storage_cell {
-		struct bpf_local_storage_map *map;
-		void __rcu *value;
-	} cells[];
-};
-
-/**
- * struct bpf_local_storage - everything an owner keeps
- * @first: the element made together with the storage, if @first.map is set;
- *	its rcu_head frees the whole block in any case
- * @index: elements of maps whose slot is not below @nr_slots, or NULL
- * @owner: NULL before the owner has the storage, and once it let go of it; set
- *	before anybody can see the storage, cleared under @lock
- * @lock: serialises every change of what the owner keeps
- * @size: of this block, in units of 8 bytes
- * @nr_slots: 4, 8 or 16
- * @used: slots that are not NULL; under @lock
- * @slots: NULL, or the value of the map that owns the slot
- *
- * The value of @first follows the slots, so that a hit on it stays within
- * one or two cache lines.
- */
-struct bpf_local_storage {
-	struct bpf_local_storage_elem first;
-	struct bpf_local_storage_index __rcu *index;
-	void *owner;
-	raw_spinlock_t lock;
-	u16 size;
-	u8 nr_slots;
-	u8 used;
-	void __rcu *slots[] __aligned(8);
-};
-
-/**
- * struct bpf_local_storage_slots - which map of a kind owns which slot
- * @lock: protects the rest
- * @map: the owner of each slot, or NULL
- * @in_vain: bit per slot whose release a creation once awaited in vain
- * @nr: how many slots a new storage gets; read without @lock
- * @numbers: of the maps of this kind; has a lock of its own
- */
-struct bpf_local_storage_slots {
-	spinlock_t lock; /* all of it */
-	struct bpf_local_storage_map *map[BPF_LOCAL_STORAGE_SLOTS];
-	u16 in_vain;
-	u8 nr;
-	struct ida numbers;
-};
+/* Programs that are being loaded */
 
 /**
  * struct bpf_local_storage_call - a call of a get helper in a program
@@ -131,209 +43,14 @@ struct bpf_local_storage_call {
 	gfp_t gfp;
 };
 
-/* Where a jump in a replaced call leads to, until that is known. */
-#define BPF_LOCAL_STORAGE_TO_HELPER	0	/* the helper has to decide */
-#define BPF_LOCAL_STORAGE_IF_NULL	(-1)	/* R0 is 0: there is no value */
-
-/**
- * struct bpf_local_storage_kind - what differs from one kind of owner to another
- * @pointer: where in the owner the pointer to its storage is, in bytes
- * @get_fd: find the owner behind a descriptor and keep it, until *@ref is put;
- *	the owner or an error.  Must not sleep.
- * @put_ref: the reverse; must not sleep
- * @charge: account @size bytes to the owner; 0 or a negative errno.  Called
- *	with the owner alive; must not sleep.  NULL together with @uncharge if
- *	owners have no account.
- * @uncharge: the reverse; called with the owner alive, under storage->lock
- * @gen_storage: write to @insn what loads the owner's pointer to its storage
- *	into R0.  The owner is in R2 and not NULL, and R5 may be changed; jumps
- *	have one of the offsets above.  Returns the place behind that, or NULL
- *	if it takes a call.  NULL where loading @pointer from the owner is all.
- * @slots: the slots of this kind's maps
- *
- * The core calls @uncharge under its locks, where a tracing program must not
- * run: it is notrace.
- */
-struct bpf_local_storage_kind {
-	size_t pointer;
-	void *(*get_fd)(int fd, void **ref);
-	void (*put_ref)(void *ref);
-	int (*charge)(void *owner, u32 size);
-	void (*uncharge)(void *owner, u32 size);
-	struct bpf_insn *(*gen_storage)(struct bpf_insn *insn,
-					const struct bpf_local_storage_call *call);
-	struct bpf_local_storage_slots *slots;
-};
-
-#define DEFINE_BPF_LOCAL_STORAGE_SLOTS(name)			\
-	struct bpf_local_storage_slots name = {			\
-		.lock = __SPIN_LOCK_UNLOCKED(name.lock),	\
-		.nr = BPF_LOCAL_STORAGE_MIN_SLOTS,		\
-		.numbers = IDA_INIT(name.numbers),		\
-	}
-
-struct bpf_local_storage_bucket {
-	raw_spinlock_t lock;
-	u32 count;
-	struct hlist_head elems;
-};
-
-/**
- * struct bpf_local_storage_map - a map of any kind of local storage
- * @map: what all maps have
- * @kind: the kind of its owners
- * @buckets: every element of the map, hashed by owner
- * @bucket_bits: log2 of the number of buckets
- * @number: as small as can be when the map was made
- * @cell: the cell of an index to try first, less the bits beyond its size
- * @slot: the slot that belongs to the map, or BPF_LOCAL_STORAGE_NO_SLOT
- * @used: whether it ever had an element
- * @reserved: whether @storage_ma and @elem_ma can be used
- * @storage_ma: memory for storages where kmalloc() is out of the question
- * @elem_ma: the same for elements
- */
-struct bpf_local_storage_map {
-	struct bpf_map map;
-	const struct bpf_local_storage_kind *kind;
-	struct bpf_local_storage_bucket *buckets;
-	u32 bucket_bits;
-	u32 number;
-	u32 cell;
-	u8 slot;
-	bool used;
-	bool reserved;
-	struct bpf_mem_alloc storage_ma;
-	struct bpf_mem_alloc elem_ma;
-};
-
-static inline struct bpf_local_storage_map *
-to_local_storage_map(const struct bpf_map *map)
-{
-	return container_of(map, struct bpf_local_storage_map, map);
-}
-
-void *bpf_local_storage_lookup_index(struct bpf_local_storage *storage,
-				     struct bpf_local_storage_map *smap);
-
-/**
- * bpf_local_storage_lookup - find a map's value on an owner
- * @storage: the owner's storage
- * @smap: the map
- *
- * The slot belongs to @smap alone, so what is in it is the answer.
- *
- * Context: Any, under rcu_read_lock() or rcu_read_lock_trace().
- * Return: The value, or NULL.
- */
-static __always_inline void *
-bpf_local_storage_lookup(struct bpf_local_storage *storage,
-			 struct bpf_local_storage_map *smap)
-{
-	/* Pairs with the release stores in value_set(). */
-	if (likely(smap->slot < BPF_LOCAL_STORAGE_MIN_SLOTS ||
-		   smap->slot < storage->nr_slots))
-		return rcu_dereference_check(storage->slots[smap->slot],
-					     bpf_rcu_lock_held());
-	return bpf_local_storage_lookup_index(storage, smap);
-}
-
-/**
- * struct bpf_local_storage_iter - a walk over everything an owner keeps
- * @storage: the owner's storage
- * @index: its index when the walk began
- * @pos: the next slot, then the next cell
- */
-struct bpf_local_storage_iter {
-	struct bpf_local_storage *storage;
-	struct bpf_local_storage_index *index;
-	u32 pos;
-};
-
-void bpf_local_storage_iter_init(struct bpf_local_storage_iter *iter,
-				 struct bpf_local_storage *storage);
-struct bpf_local_storage_elem *
-bpf_local_storage_iter_next(struct bpf_local_storage_iter *iter);
-void *bpf_local_storage_value(struct bpf_local_storage_elem *elem);
-
-/**
- * struct bpf_local_storage_map_iter - a walk over every element of a map
- * @smap: the map
- * @get: take a reference on the owner of an element; false to pass it over.
- *	Called with a raw spinlock held.
- * @owner: of the element that was returned last, with a reference; or NULL
- * @cursor: no element: it stands on a bucket's list before the current one
- * @bucket: the bucket that @cursor is in, or is to enter
- */
-struct bpf_local_storage_map_iter {
-	struct bpf_local_storage_map *smap;
-	bool (*get)(void *owner);
-	void *owner;
-	struct bpf_local_storage_elem cursor;
-	u32 bucket;
-};
-
-struct bpf_local_storage_elem *
-bpf_local_storage_map_iter_start(struct bpf_local_storage_map_iter *iter);
-void bpf_local_storage_map_iter_stop(struct bpf_local_storage_map_iter *iter);
-struct bpf_local_storage_elem *
-bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter);
-void bpf_local_storage_map_iter_end(struct bpf_local_storage_map_iter *iter);
-
-void *bpf_local_storage_get(void *owner, struct bpf_map *map, void *value,
-			    u64 flags, gfp_t gfp);
-void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
-			       void *value, gfp_t gfp);
-int bpf_local_storage_clone(struct bpf_local_storage *from, void *owner,
-			    const struct bpf_local_storage_kind *kind);
-long bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
-			      void *value, u64 flags);
-long bpf_local_storage_delete(void *owner, struct bpf_local_storage_map *smap);
-void bpf_local_storage_destroy(void *owner,
-			       const struct bpf_local_storage_kind *kind);
-
 u32 bpf_local_storage_gen_get(const struct bpf_local_storage_call *call,
 			      const struct bpf_insn *old,
 			      struct bpf_insn *insns);
 
-void bpf_local_storage_call_rcu(struct rcu_head *rcu, rcu_callback_t func);
-
 gfp_t bpf_local_storage_gfp(const struct bpf_prog *prog, bool may_sleep);
 int bpf_local_storage_use_map(struct bpf_map *map, const struct bpf_prog *prog);
 
-void *bpf_local_storage_fd_lookup(struct bpf_map *map, void *key);
-long bpf_local_storage_fd_update(struct bpf_map *map, void *key, void *value,
-				 u64 flags);
-long bpf_local_storage_fd_delete(struct bpf_map *map, void *key);
-int bpf_local_storage_no_next_key(struct bpf_map *map, void *key,
-				  void *next_key);
-
-extern u32 bpf_local_storage_map_btf_id[];
-
-int bpf_local_storage_map_alloc_check(union bpf_attr *attr);
-struct bpf_map *
-bpf_local_storage_map_alloc(union bpf_attr *attr,
-			    const struct bpf_local_storage_kind *kind);
-void bpf_local_storage_map_free(struct bpf_map *map);
-int bpf_local_storage_map_check_btf(const struct bpf_map *map,
-				    const struct btf *btf,
-				    const struct btf_type *key_type,
-				    const struct btf_type *value_type);
-bool bpf_local_storage_meta_equal(const struct bpf_map *meta,
-				  const struct bpf_map *map);
-u64 bpf_local_storage_map_mem_usage(const struct bpf_map *map);
-
-/* The operations of a kind's maps, all but .map_alloc. */
-#define BPF_LOCAL_STORAGE_MAP_OPS					\
-	.map_meta_equal = bpf_local_storage_meta_equal,			\
-	.map_alloc_check = bpf_local_storage_map_alloc_check,		\
-	.map_free = bpf_local_storage_map_free,				\
-	.map_get_next_key = bpf_local_storage_no_next_key,		\
-	.map_lookup_elem = bpf_local_storage_fd_lookup,			\
-	.map_update_elem = bpf_local_storage_fd_update,			\
-	.map_delete_elem = bpf_local_storage_fd_delete,			\
-	.map_check_btf = bpf_local_storage_map_check_btf,		\
-	.map_mem_usage = bpf_local_storage_map_mem_usage,		\
-	.map_btf_id = &bpf_local_storage_map_btf_id[0]
+/* Kinds of owners */
 
 extern const struct bpf_func_proto bpf_task_storage_get_proto;
 extern const struct bpf_func_proto bpf_task_storage_delete_proto;
@@ -341,10 +58,6 @@ extern const struct bpf_func_proto bpf_cgrp_storage_get_proto;
 extern const struct bpf_func_proto bpf_cgrp_storage_delete_proto;
 extern const struct bpf_func_proto bpf_inode_storage_get_proto;
 extern const struct bpf_func_proto bpf_inode_storage_delete_proto;
-
-struct cgroup;
-struct inode;
-struct task_struct;
 
 #ifdef CONFIG_BPF_SYSCALL
 void bpf_task_storage_free(struct task_struct *task);

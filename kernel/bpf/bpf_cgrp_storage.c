@@ -6,7 +6,7 @@
  * gets no new ones.
  */
 #include <linux/bpf.h>
-#include <linux/bpf_local_storage.h>
+#include <linux/bpf_local_storage_kind.h>
 #include <linux/btf_ids.h>
 #include <linux/cgroup.h>
 #include <linux/filter.h>

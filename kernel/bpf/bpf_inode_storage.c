@@ -9,7 +9,7 @@
  * values.
  */
 #include <linux/bpf.h>
-#include <linux/bpf_local_storage.h>
+#include <linux/bpf_local_storage_kind.h>
 #include <linux/bpf_lsm.h>
 #include <linux/btf_ids.h>
 #include <linux/file.h>

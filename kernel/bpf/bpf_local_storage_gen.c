@@ -6,9 +6,10 @@
  * find is left to the helper.
  */
 #include <linux/bpf.h>
-#include <linux/bpf_local_storage.h>
+#include <linux/bpf_local_storage_kind.h>
 #include <linux/filter.h>
 #include <linux/log2.h>
+#include "bpf_local_storage_internal.h"
 
 /* R0 = the value in a slot of storage R0. */
 static struct bpf_insn *gen_slot(struct bpf_insn *insn, u8 slot)

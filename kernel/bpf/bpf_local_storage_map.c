@@ -6,7 +6,7 @@
  * traced.
  */
 #include <linux/bpf.h>
-#include <linux/bpf_local_storage.h>
+#include <linux/bpf_local_storage_kind.h>
 #include <linux/bpf_mem_alloc.h>
 #include <linux/bpf_verifier.h>
 #include <linux/btf.h>
@@ -50,7 +50,7 @@ BTF_ID_LIST_GLOBAL_SINGLE(bpf_local_storage_map_btf_id, struct,
 void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
 			       void *value, gfp_t gfp)
 {
-	return __bpf_local_storage_create(owner, smap, value, gfp);
+	return __bpf_local_storage_create(owner, smap, value, false, gfp);
 }
 
 /**
@@ -69,7 +69,7 @@ void *bpf_local_storage_get(void *owner, struct bpf_map *map, void *value,
 			    u64 flags, gfp_t gfp)
 {
 	struct bpf_local_storage_map *smap = to_local_storage_map(map);
-	void *found = find(owner, smap);
+	void *found = owner_lookup(owner, smap);
 
 	if (found || flags != BPF_LOCAL_STORAGE_GET_F_CREATE)
 		return found;
@@ -111,7 +111,7 @@ noinline long bpf_local_storage_update(void *owner,
 noinline long bpf_local_storage_delete(void *owner,
 				       struct bpf_local_storage_map *smap)
 {
-	struct bpf_local_storage *storage = storage_of(owner, smap->kind);
+	struct bpf_local_storage *storage = owner_storage(owner, smap->kind);
 
 	if (!storage || !bpf_local_storage_lookup(storage, smap))
 		return -ENOENT;
@@ -154,7 +154,7 @@ void *bpf_local_storage_fd_lookup(struct bpf_map *map, void *key)
 	owner = smap->kind->get_fd(*(int *)key, &ref);
 	if (IS_ERR(owner))
 		return owner;
-	value = find(owner, smap);
+	value = owner_lookup(owner, smap);
 	smap->kind->put_ref(ref);
 	return value;
 }
@@ -228,15 +228,15 @@ int bpf_local_storage_no_next_key(struct bpf_map *map, void *key,
 static DECLARE_WAIT_QUEUE_HEAD(slot_released);
 
 /* Nobody but a dying program, if at all, can still use the map. */
-static bool is_leaving(const struct bpf_local_storage_map *smap, bool in_vain)
+static bool map_is_dying(const struct bpf_local_storage_map *smap, bool stuck)
 {
 	if (!atomic64_read(&smap->map.refcnt))
 		return true;
-	return !in_vain && !atomic64_read(&smap->map.usercnt);
+	return !stuck && !atomic64_read(&smap->map.usercnt);
 }
 
 /* See how many slots a new storage has to have; 4, 8 or 16. */
-static void slots_count(struct bpf_local_storage_slots *slots)
+static void slots_resize(struct bpf_local_storage_slots *slots)
 {
 	u8 nr = BPF_LOCAL_STORAGE_SLOTS;
 
@@ -249,10 +249,15 @@ static void slots_count(struct bpf_local_storage_slots *slots)
 }
 
 /*
- * Which slot is the nth to be taken: the very first one last among those that
- * every storage has.  It is on a cache line with the lock; the other three are
- * on one with a value of 8 bytes, as the allocator's blocks begin at multiples
- * of 32.
+ * Which slot is the nth to be taken.  A storage of 4 slots with a value of 8
+ * bytes takes 96 bytes:
+ *
+ *   0         32                     56         64           88      96
+ *   | first   | index, owner, lock   | slot 0   | slots 1-3  | value |
+ *
+ * The allocator's blocks of that size begin at multiples of 32.  The last 32
+ * bytes are therefore on one cache line, and slot 0 may be on another: it is
+ * the last to be taken of those that every storage has.
  */
 static u8 slot_order(u8 nth)
 {
@@ -265,8 +270,8 @@ static u8 slot_order(u8 nth)
 }
 
 /* Take a slot; true, too, if there is none and none to wait for. */
-static bool slot_settle(struct bpf_local_storage_slots *slots,
-			struct bpf_local_storage_map *smap)
+static bool slot_try(struct bpf_local_storage_slots *slots,
+		     struct bpf_local_storage_map *smap)
 {
 	bool settled = true;
 	u8 i, slot;
@@ -277,12 +282,12 @@ static bool slot_settle(struct bpf_local_storage_slots *slots,
 		slot = slot_order(i);
 		if (!slots->map[slot])
 			break;
-		if (is_leaving(slots->map[slot], slots->in_vain & BIT(slot)))
+		if (map_is_dying(slots->map[slot], slots->stuck & BIT(slot)))
 			settled = false;
 	}
 	if (i < BPF_LOCAL_STORAGE_SLOTS) {
 		slots->map[slot] = smap;
-		slots_count(slots);
+		slots_resize(slots);
 		smap->slot = slot;
 		settled = true;
 	}
@@ -291,21 +296,21 @@ static bool slot_settle(struct bpf_local_storage_slots *slots,
 }
 
 /* Remember which maps did not leave, so that nobody waits for them again. */
-static void slot_give_up(struct bpf_local_storage_slots *slots)
+static void slots_mark_stuck(struct bpf_local_storage_slots *slots)
 {
 	int i;
 
-	/* Pairs with slot_settle(). */
+	/* Pairs with slot_try(). */
 	spin_lock(&slots->lock);
 	for (i = 0; i < BPF_LOCAL_STORAGE_SLOTS; i++)
-		if (slots->map[i] && is_leaving(slots->map[i], false))
-			slots->in_vain |= BIT(i);
+		if (slots->map[i] && map_is_dying(slots->map[i], false))
+			slots->stuck |= BIT(i);
 	spin_unlock(&slots->lock);
 }
 
 /*
  * Give the map a slot if one is free or about to be: a program that is being
- * reloaded finds its old maps still on their way out.  Those that only
+ * reloaded finds its old maps still dying.  Those that only
  * programs hold may stay for good, so each is waited for once.
  */
 static int slot_acquire(struct bpf_local_storage_map *smap)
@@ -315,9 +320,9 @@ static int slot_acquire(struct bpf_local_storage_map *smap)
 	smap->slot = BPF_LOCAL_STORAGE_NO_SLOT;
 	if (smap->map.map_flags & BPF_F_STORAGE_NO_SLOT)
 		return 0;
-	if (!wait_event_timeout(slot_released, slot_settle(slots, smap),
+	if (!wait_event_timeout(slot_released, slot_try(slots, smap),
 				SLOT_WAIT))
-		slot_give_up(slots);
+		slots_mark_stuck(slots);
 	if (smap->slot == BPF_LOCAL_STORAGE_NO_SLOT &&
 	    smap->map.map_flags & BPF_F_STORAGE_SLOT)
 		return -ENOSPC;
@@ -330,11 +335,11 @@ static void slot_release(struct bpf_local_storage_map *smap)
 
 	if (smap->slot == BPF_LOCAL_STORAGE_NO_SLOT)
 		return;
-	/* Pairs with slot_settle(). */
+	/* Pairs with slot_try(). */
 	spin_lock(&slots->lock);
 	slots->map[smap->slot] = NULL;
-	slots->in_vain &= ~BIT(smap->slot);
-	slots_count(slots);
+	slots->stuck &= ~BIT(smap->slot);
+	slots_resize(slots);
 	spin_unlock(&slots->lock);
 	wake_up(&slot_released);
 }
@@ -384,12 +389,12 @@ static int map_reserve(struct bpf_local_storage_map *smap)
 	int err;
 
 	bytes = struct_size(storage, slots, BPF_LOCAL_STORAGE_SLOTS);
-	if (fits_inside(smap))
-		bytes += value_bytes(smap);
+	if (can_embed(smap))
+		bytes += padded_value_size(smap);
 	err = bpf_mem_alloc_init(&smap->storage_ma, bytes + BPF_MA_PAD, false);
 	if (err)
 		return err;
-	err = bpf_mem_alloc_init(&smap->elem_ma, elem_bytes(smap) + BPF_MA_PAD,
+	err = bpf_mem_alloc_init(&smap->elem_ma, elem_size(smap) + BPF_MA_PAD,
 				 false);
 	if (err)
 		bpf_mem_alloc_destroy(&smap->storage_ma);
@@ -509,7 +514,7 @@ bpf_local_storage_map_alloc(union bpf_attr *attr,
 	if (!smap)
 		return ERR_PTR(-ENOMEM);
 	bpf_map_init_from_attr(&smap->map, attr);
-	/* As map_create() will set them: zero would mean a map on its way out. */
+	/* As map_create() will set them: zero would mean a dying map. */
 	atomic64_set(&smap->map.refcnt, 1);
 	atomic64_set(&smap->map.usercnt, 1);
 	smap->kind = kind;
@@ -558,12 +563,12 @@ void bpf_local_storage_map_free(struct bpf_map *map)
 	ida_free(&smap->kind->slots->numbers, smap->number);
 
 	/* A failed creation must not wait: it may be in a sleepable program. */
-	if (!smap->used)
+	if (!smap->had_elems)
 		goto free;
 	/* Pairs with the readers of elem->map, destroy among them. */
 	synchronize_rcu();
 	/* Releasing pointers takes the map's record. */
-	if (has_pointers(smap))
+	if (has_kptrs(smap))
 		bpf_local_storage_barrier();
 free:
 	map_unreserve(smap);
@@ -620,6 +625,6 @@ u64 bpf_local_storage_map_mem_usage(const struct bpf_map *map)
 	bytes += sizeof(*smap->buckets) << smap->bucket_bits;
 	for (i = 0; i < BIT(smap->bucket_bits); i++)
 		bytes += (u64)READ_ONCE(smap->buckets[i].count) *
-			 elem_bytes(smap);
+			 elem_size(smap);
 	return bytes;
 }

@@ -9,7 +9,7 @@
  * whoever has the pointer.
  */
 #include <linux/bpf.h>
-#include <linux/bpf_local_storage.h>
+#include <linux/bpf_local_storage_kind.h>
 #include <linux/btf_ids.h>
 #include <linux/filter.h>
 #include <linux/pid.h>

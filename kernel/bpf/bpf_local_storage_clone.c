@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Local storage: copies for a new owner.
+ *
+ * Nobody can see the new owner yet.  Most copies are embedded in its storage,
+ * which is published together with all of them; the others follow one by one.
+ */
+#include <linux/bpf.h>
+#include <linux/bpf_local_storage_kind.h>
+#include <linux/err.h>
+#include <linux/rcupdate.h>
+#include "bpf_local_storage_internal.h"
+
+/* Bytes beyond which a block of memory for copies does not grow. */
+#define CLONE_EMBEDDED_MAX	2048
+
+/* A new owner inherits nothing from a map that is being freed. */
+static bool is_cloned(const struct bpf_local_storage_map *smap)
+{
+	return smap->map.map_flags & BPF_F_CLONE &&
+	       atomic64_read(&smap->map.refcnt);
+}
+
+/* Whether the copy can be part of a storage with so many slots. */
+static bool can_embed_in(const struct bpf_local_storage_map *smap, u32 nr_slots)
+{
+	return smap->slot < nr_slots && can_embed(smap);
+}
+
+/*
+ * Bytes for the copies that can be part of the storage that is to be made;
+ * sets *others if there are more.
+ */
+static u32 cloned_size(struct bpf_local_storage *from, u32 nr_slots,
+		       struct bpf_local_storage_map **some_map, bool *others)
+{
+	struct bpf_local_storage_elem *elem;
+	struct bpf_local_storage_iter iter;
+	u32 bytes = 0;
+
+	bpf_local_storage_iter_init(&iter, from);
+	while ((elem = bpf_local_storage_iter_next(&iter))) {
+		if (!is_cloned(elem->map))
+			continue;
+		if (bytes >= CLONE_EMBEDDED_MAX ||
+		    !can_embed_in(elem->map, nr_slots)) {
+			*others = true;
+			continue;
+		}
+		bytes += bytes ? elem_size(elem->map) :
+				 padded_value_size(elem->map);
+		*some_map = elem->map;
+	}
+	return bytes;
+}
+
+/*
+ * Lay copies of what has room behind the slots of @storage, which nobody can
+ * see, without putting them into it; returns their number.  Sets *others if
+ * there are more, as when there are since the bytes were counted.
+ */
+static u32 clone_embedded(struct bpf_local_storage *from,
+			  struct bpf_local_storage *storage, bool *others)
+{
+	void *end = (void *)storage + storage_size(storage);
+	struct bpf_local_storage_elem *elem, *copy = &storage->first;
+	void *value = storage_first_value(storage);
+	struct bpf_local_storage_iter iter;
+	u32 nr = 0;
+
+	bpf_local_storage_iter_init(&iter, from);
+	while ((elem = bpf_local_storage_iter_next(&iter))) {
+		if (!(elem->map->map.map_flags & BPF_F_CLONE))
+			continue;
+		if (!can_embed_in(elem->map, storage->nr_slots) ||
+		    value + padded_value_size(elem->map) > end) {
+			*others = true;
+			continue;
+		}
+		copy->map = elem->map;
+		elem_set_storage(copy, storage);
+		value_init(copy->map, value, elem_value(elem), true);
+		copy = value + padded_value_size(copy->map);
+		value = copy + 1;
+		nr++;
+	}
+	return nr;
+}
+
+/* Link a copy, unless its map is being freed and may not look for it. */
+static void copy_link(struct bpf_local_storage_locks *locks,
+		      struct bpf_local_storage *storage,
+		      struct bpf_local_storage_elem *elem, void *value)
+{
+	struct bpf_local_storage_map *smap = elem->map;
+	struct bpf_local_storage_bucket *bucket;
+
+	bucket = map_bucket(smap, storage->owner);
+	lock_bucket(locks, bucket);
+	/* Map free comes to the bucket after the last reference. */
+	if (atomic64_read(&smap->map.refcnt)) {
+		elem_link(bucket, elem, NULL);
+		storage_set_value(storage, smap, value);
+	}
+	unlock_bucket(locks);
+}
+
+/*
+ * Let the owner have the storage with the copies in it, if there are any.  It
+ * is locked so that map free does not find it empty before all are linked.
+ */
+static bool storage_publish_copies(struct bpf_local_storage *storage,
+				   void *owner,
+				   const struct bpf_local_storage_kind *kind,
+				   u32 nr)
+{
+	struct bpf_local_storage_elem *elem = &storage->first;
+	void *value = storage_first_value(storage);
+	struct bpf_local_storage_locks locks;
+	bool has_copies;
+
+	locks_enter(&locks);
+	lock_storage(&locks, storage);
+	storage->owner = owner;
+	for (; nr; nr--) {
+		copy_link(&locks, storage, elem, value);
+		elem = value + padded_value_size(elem->map);
+		value = elem + 1;
+	}
+	has_copies = storage->nr_used_slots;
+	/* Pairs with the dependency of whoever loads the owner's pointer. */
+	if (has_copies)
+		rcu_assign_pointer(*owner_pointer(owner, kind), storage);
+	unlock_storage(&locks);
+	locks_exit(&locks);
+	return has_copies;
+}
+
+/* Give an owner that nobody can see a storage with as many copies as fit in. */
+static int clone_into_storage(struct bpf_local_storage *from, void *owner,
+			      const struct bpf_local_storage_kind *kind,
+			      bool *others)
+{
+	struct bpf_local_storage_map *smap = NULL;
+	struct bpf_local_storage *storage;
+	u32 bytes, nr;
+
+	bytes = cloned_size(from, READ_ONCE(kind->slots->nr), &smap, others);
+	if (!bytes)
+		return 0;
+	/* The memory is charged to whoever made this one of the maps. */
+	if (!atomic64_inc_not_zero(&smap->map.refcnt)) {
+		*others = true;
+		return 0;
+	}
+	storage = bpf_local_storage_alloc(owner, smap, NULL, bytes, GFP_ATOMIC);
+	bpf_map_put(&smap->map);
+	if (IS_ERR(storage))
+		return PTR_ERR(storage);
+	nr = clone_embedded(from, storage, others);
+	if (!storage_publish_copies(storage, owner, kind, nr))
+		bpf_local_storage_free_unpublished(owner, smap, storage);
+	return 0;
+}
+
+/* Copy one element, unless it has been copied. */
+static int clone_elem(struct bpf_local_storage_elem *elem, void *owner)
+{
+	struct bpf_local_storage_map *smap = elem->map;
+	void *value;
+
+	if (!is_cloned(smap) || owner_lookup(owner, smap))
+		return 0;
+	if (IS_ERR(bpf_map_inc_not_zero(&smap->map)))
+		return 0;
+	value = __bpf_local_storage_create(owner, smap, elem_value(elem), true,
+					   GFP_ATOMIC);
+	bpf_map_put(&smap->map);
+	return PTR_ERR_OR_ZERO(value);
+}
+
+/**
+ * bpf_local_storage_clone - copy to a new owner what it inherits
+ * @from: what the other one keeps
+ * @owner: the new one, which keeps nothing and nobody else can see yet
+ * @kind: its kind
+ *
+ * Copies the elements of maps with BPF_F_CLONE, most of them into one block of
+ * memory.  After an error, destroying @owner frees what has been copied.
+ *
+ * Context: Process or softirq, under rcu_read_lock(); does not sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int bpf_local_storage_clone(struct bpf_local_storage *from, void *owner,
+			    const struct bpf_local_storage_kind *kind)
+{
+	struct bpf_local_storage_elem *elem;
+	struct bpf_local_storage_iter iter;
+	bool others = false;
+	int err;
+
+	err = clone_into_storage(from, owner, kind, &others);
+	if (err || !others)
+		return err;
+	bpf_local_storage_iter_init(&iter, from);
+	while (!err && (elem = bpf_local_storage_iter_next(&iter)))
+		err = clone_elem(elem, owner);
+	return err;
+}
