@@ -17,6 +17,7 @@ help:
 	@echo "             (an hour and a half at first); TEST=spin_lock picks one"
 	@echo "make schedulers"
 	@echo "             run the kernel's own schedulers that use local storage"
+	@echo "make kunit   run the core's KUnit tests, natively and on 32 bits"
 	@echo "make build   prepare the kernel tree build/src/ours and build it"
 	@echo "make clean   remove build/, the compiler cache included"
 
@@ -35,6 +36,9 @@ upstream-check: setup
 schedulers: setup
 	@suite/schedulers
 
+kunit: setup
+	@vm/kunit
+
 build: setup
 	@base/kernel release
 
@@ -44,5 +48,5 @@ setup:
 clean:
 	rm -rf build
 
-.PHONY: help demo check bench upstream-check schedulers build setup \
+.PHONY: help demo check bench upstream-check schedulers kunit build setup \
 	clean
