@@ -256,39 +256,6 @@ static bool storage_is_empty(struct bpf_local_storage *storage)
 	return !storage->nr_used_slots && !(index && index->live);
 }
 
-/**
- * bpf_local_storage_alloc - a storage that is not published
- * @owner: the owner, which is charged for it
- * @smap: the map of one of the elements that it is for
- * @ma: as for bpf_local_storage_block_alloc()
- * @embedded: bytes for elements behind the slots
- * @gfp: as for bpf_local_storage_create()
- *
- * Context: As @gfp says.
- * Return: The storage, or an error of bpf_local_storage_block_alloc().
- */
-struct bpf_local_storage *
-bpf_local_storage_alloc(void *owner, struct bpf_local_storage_map *smap,
-			struct bpf_mem_alloc *ma, u32 embedded, gfp_t gfp)
-{
-	/* Pairs with nothing: a stale value only makes the index do more. */
-	u8 nr_slots = READ_ONCE(smap->kind->slots->nr);
-	struct bpf_local_storage *storage;
-	bool from_bpf_ma;
-	u32 bytes;
-
-	bytes = struct_size(storage, slots, nr_slots) + embedded;
-	storage = bpf_local_storage_block_alloc(owner, smap, ma, bytes, gfp,
-						&from_bpf_ma);
-	if (IS_ERR(storage))
-		return storage;
-	storage->first.tagged_storage = from_bpf_ma ? FROM_BPF_MA : 0;
-	raw_spin_lock_init(&storage->lock);
-	storage->size = bytes / 8;
-	storage->nr_slots = nr_slots;
-	return storage;
-}
-
 static struct bpf_local_storage_index *
 index_alloc(void *owner, struct bpf_local_storage_map *smap, u32 keys,
 	    gfp_t gfp)
@@ -299,9 +266,8 @@ index_alloc(void *owner, struct bpf_local_storage_map *smap, u32 keys,
 
 	/* At most half full, so that it lasts until the keys doubled or so. */
 	cells = max_t(u32, roundup_pow_of_two(keys * 2), INDEX_MIN_CELLS);
-	index = bpf_local_storage_block_alloc(owner, smap, NULL,
-					      struct_size(index, cells, cells),
-					      gfp, &from_bpf_ma);
+	index = block_alloc(owner, smap, NULL, struct_size(index, cells, cells),
+			    gfp, &from_bpf_ma);
 	if (IS_ERR(index))
 		return index;
 	index->from_bpf_ma = from_bpf_ma;
@@ -315,9 +281,8 @@ elem_alloc(void *owner, struct bpf_local_storage_map *smap, gfp_t gfp)
 	struct bpf_local_storage_elem *elem;
 	bool from_bpf_ma;
 
-	elem = bpf_local_storage_block_alloc(owner, smap, &smap->elem_ma,
-					     elem_size(smap), gfp,
-					     &from_bpf_ma);
+	elem = block_alloc(owner, smap, &smap->elem_ma, elem_size(smap), gfp,
+			   &from_bpf_ma);
 	if (IS_ERR(elem))
 		return elem;
 	elem->map = smap;
@@ -326,7 +291,7 @@ elem_alloc(void *owner, struct bpf_local_storage_map *smap, gfp_t gfp)
 }
 
 /**
- * bpf_local_storage_free_unpublished - undo bpf_local_storage_alloc()
+ * bpf_local_storage_free_unpublished - undo storage_alloc()
  * @owner: as there
  * @smap: as there
  * @storage: the storage, which nobody else has seen
@@ -416,8 +381,7 @@ static void *storage_create(void *owner, struct bpf_local_storage_map *smap,
 	void *value;
 	int err;
 
-	storage = bpf_local_storage_alloc(owner, smap, &smap->storage_ma,
-					  embedded, gfp);
+	storage = storage_alloc(owner, smap, &smap->storage_ma, embedded, gfp);
 	if (IS_ERR(storage))
 		return storage;
 	elem = likely(embedded) ? &storage->first : elem_alloc(owner, smap, gfp);
@@ -779,8 +743,8 @@ static void storage_unlink_all(struct bpf_local_storage_locks *locks,
 	struct bpf_local_storage_elem *elem;
 	struct bpf_local_storage_iter iter;
 
-	bpf_local_storage_iter_init(&iter, storage);
-	while ((elem = bpf_local_storage_iter_next(&iter))) {
+	iter_init(&iter, storage);
+	while ((elem = iter_next(&iter))) {
 		bucket = map_bucket(elem->map, storage->owner);
 		lock_bucket(locks, bucket);
 		/* The map's slot may be another's as soon as the bucket is empty. */

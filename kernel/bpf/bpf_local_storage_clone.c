@@ -38,8 +38,8 @@ static u32 cloned_size(struct bpf_local_storage *from, u32 nr_slots,
 	struct bpf_local_storage_iter iter;
 	u32 bytes = 0;
 
-	bpf_local_storage_iter_init(&iter, from);
-	while ((elem = bpf_local_storage_iter_next(&iter))) {
+	iter_init(&iter, from);
+	while ((elem = iter_next(&iter))) {
 		if (!is_cloned(elem->map))
 			continue;
 		if (bytes >= CLONE_EMBEDDED_MAX ||
@@ -68,8 +68,8 @@ static u32 clone_embedded(struct bpf_local_storage *from,
 	struct bpf_local_storage_iter iter;
 	u32 nr = 0;
 
-	bpf_local_storage_iter_init(&iter, from);
-	while ((elem = bpf_local_storage_iter_next(&iter))) {
+	iter_init(&iter, from);
+	while ((elem = iter_next(&iter))) {
 		if (!(elem->map->map.map_flags & BPF_F_CLONE))
 			continue;
 		if (!can_embed_in(elem->map, storage->nr_slots) ||
@@ -153,7 +153,7 @@ static int clone_into_storage(struct bpf_local_storage *from, void *owner,
 		*others = true;
 		return 0;
 	}
-	storage = bpf_local_storage_alloc(owner, smap, NULL, bytes, GFP_ATOMIC);
+	storage = storage_alloc(owner, smap, NULL, bytes, GFP_ATOMIC);
 	bpf_map_put(&smap->map);
 	if (IS_ERR(storage))
 		return PTR_ERR(storage);
@@ -179,6 +179,19 @@ static int clone_elem(struct bpf_local_storage_elem *elem, void *owner)
 	return PTR_ERR_OR_ZERO(value);
 }
 
+/* Copy one by one what has not been copied. */
+static noinline int clone_others(struct bpf_local_storage *from, void *owner)
+{
+	struct bpf_local_storage_elem *elem;
+	struct bpf_local_storage_iter iter;
+	int err = 0;
+
+	bpf_local_storage_iter_init(&iter, from);
+	while (!err && (elem = bpf_local_storage_iter_next(&iter)))
+		err = clone_elem(elem, owner);
+	return err;
+}
+
 /**
  * bpf_local_storage_clone - copy to a new owner what it inherits
  * @from: what the other one keeps
@@ -194,16 +207,11 @@ static int clone_elem(struct bpf_local_storage_elem *elem, void *owner)
 int bpf_local_storage_clone(struct bpf_local_storage *from, void *owner,
 			    const struct bpf_local_storage_kind *kind)
 {
-	struct bpf_local_storage_elem *elem;
-	struct bpf_local_storage_iter iter;
 	bool others = false;
 	int err;
 
 	err = clone_into_storage(from, owner, kind, &others);
 	if (err || !others)
 		return err;
-	bpf_local_storage_iter_init(&iter, from);
-	while (!err && (elem = bpf_local_storage_iter_next(&iter)))
-		err = clone_elem(elem, owner);
-	return err;
+	return clone_others(from, owner);
 }

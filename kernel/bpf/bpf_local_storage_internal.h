@@ -3,6 +3,7 @@
 #ifndef _BPF_LOCAL_STORAGE_INTERNAL_H
 #define _BPF_LOCAL_STORAGE_INTERNAL_H
 
+#include <linux/atomic.h>
 #include <linux/bpf.h>
 #include <linux/bpf_local_storage_kind.h>
 #include <linux/btf.h>
@@ -10,11 +11,14 @@
 #include <linux/irqflags.h>
 #include <linux/llist.h>
 #include <linux/math.h>
+#include <linux/mm.h>
 #include <linux/overflow.h>
 #include <linux/percpu.h>
 #include <linux/preempt.h>
 #include <linux/rcupdate.h>
 #include <linux/rculist.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
 #include <linux/spinlock.h>
 
 /* The largest value, in bytes, to be allocated together with a storage. */
@@ -160,11 +164,11 @@ elem_storage(const struct bpf_local_storage_elem *elem)
 	return (void *)(elem->tagged_storage & ~FROM_BPF_MA);
 }
 
+/* Of a new element, whose tag is set already. */
 static inline void elem_set_storage(struct bpf_local_storage_elem *elem,
 				    struct bpf_local_storage *storage)
 {
-	elem->tagged_storage = (unsigned long)storage |
-			       (elem->tagged_storage & FROM_BPF_MA);
+	elem->tagged_storage |= (unsigned long)storage;
 }
 
 static __always_inline void *elem_value(struct bpf_local_storage_elem *elem)
@@ -182,6 +186,39 @@ value_elem(struct bpf_local_storage *storage, void *value)
 	if (value == storage_first_value(storage))
 		return &storage->first;
 	return (struct bpf_local_storage_elem *)value - 1;
+}
+
+/* The walk of bpf_local_storage_iter_init(), where it has to be fast. */
+
+static inline void iter_init(struct bpf_local_storage_iter *iter,
+			     struct bpf_local_storage *storage)
+{
+	iter->storage = storage;
+	/* One index for the whole walk: a new one has another order. */
+	iter->index = rcu_dereference(storage->index);
+	iter->pos = 0;
+}
+
+static __always_inline struct bpf_local_storage_elem *
+iter_next(struct bpf_local_storage_iter *iter)
+{
+	struct bpf_local_storage *storage = iter->storage;
+	u32 nr_slots = storage->nr_slots;
+	void *value;
+
+	while (iter->pos < nr_slots) {
+		value = rcu_dereference(storage->slots[iter->pos++]);
+		if (value)
+			return value_elem(storage, value);
+	}
+	while (iter->index && iter->pos <= nr_slots + iter->index->mask) {
+		u32 i = iter->pos++ - nr_slots;
+
+		value = rcu_dereference(iter->index->cells[i].value);
+		if (value)
+			return value_elem(storage, value);
+	}
+	return NULL;
 }
 
 /* Locks */
@@ -359,6 +396,89 @@ static inline void elem_link(struct bpf_local_storage_bucket *bucket,
 
 /* New values */
 
+/* Of the machine's memory, what may wait for grace periods: a 64th. */
+#define WAITING_SHIFT		6
+/* Bytes that a CPU counts for itself before it tells the others. */
+#define WAITING_BATCH		SZ_64K
+#define WAITING_BATCH_PAGES	DIV_ROUND_UP(WAITING_BATCH, PAGE_SIZE)
+
+extern atomic_t bpf_local_storage_waiting_batches;
+
+void *bpf_local_storage_ma_zalloc(const struct bpf_local_storage_map *smap,
+				  struct bpf_mem_alloc *ma, u32 bytes);
+
+/* Whether this CPU may be holding a lock of the allocator's. */
+static inline bool may_hold_slab_lock(gfp_t gfp)
+{
+	if (IS_ENABLED(CONFIG_PREEMPT_RT) && !(gfp && preemptible()))
+		return true;
+	return irqs_disabled() || in_nmi();
+}
+
+/*
+ * A program that makes and deletes faster than grace periods end, as any can
+ * that is one RCU read section, must not take all of the memory.
+ */
+static inline bool too_much_waits(void)
+{
+	unsigned long limit = totalram_pages() >> WAITING_SHIFT;
+
+	return atomic_read(&bpf_local_storage_waiting_batches) > limit / WAITING_BATCH_PAGES;
+}
+
+/*
+ * Zeroed memory, charged to the owner and to the map's memory cgroup, or an
+ * error; from @ma, which may be NULL, where kmalloc() is out of the question.
+ * Sets *from_bpf_ma, which freeing has to know.
+ */
+static __always_inline void *
+block_alloc(void *owner, struct bpf_local_storage_map *smap,
+	    struct bpf_mem_alloc *ma, u32 bytes, gfp_t gfp, bool *from_bpf_ma)
+{
+	void *block;
+	int err;
+
+	if (unlikely(too_much_waits()))
+		return ERR_PTR(-ENOMEM);
+	err = smap->kind->charge ? smap->kind->charge(owner, bytes) : 0;
+	if (err)
+		return ERR_PTR(err);
+	*from_bpf_ma = may_hold_slab_lock(gfp);
+	if (unlikely(*from_bpf_ma))
+		block = bpf_local_storage_ma_zalloc(smap, ma, bytes);
+	else
+		block = bpf_map_kzalloc(&smap->map, bytes, gfp | __GFP_NOWARN);
+	if (block)
+		return block;
+	owner_uncharge(smap->kind, owner, bytes);
+	return ERR_PTR(-ENOMEM);
+}
+
+/*
+ * A storage for @owner that is not published, with @embedded bytes for elements
+ * behind its slots.
+ */
+static __always_inline struct bpf_local_storage *
+storage_alloc(void *owner, struct bpf_local_storage_map *smap,
+	      struct bpf_mem_alloc *ma, u32 embedded, gfp_t gfp)
+{
+	/* Pairs with nothing: a stale value only makes the index do more. */
+	u8 nr_slots = READ_ONCE(smap->kind->slots->nr);
+	struct bpf_local_storage *storage;
+	bool from_bpf_ma;
+	u32 bytes;
+
+	bytes = struct_size(storage, slots, nr_slots) + embedded;
+	storage = block_alloc(owner, smap, ma, bytes, gfp, &from_bpf_ma);
+	if (IS_ERR(storage))
+		return storage;
+	storage->first.tagged_storage = from_bpf_ma ? FROM_BPF_MA : 0;
+	raw_spin_lock_init(&storage->lock);
+	storage->size = bytes / 8;
+	storage->nr_slots = nr_slots;
+	return storage;
+}
+
 /*
  * Set a new value, of zeroes so far, to @from if there is one; @locked: under
  * its bpf_spin_lock, if it has one.
@@ -380,9 +500,6 @@ static __always_inline void value_init(struct bpf_local_storage_map *smap,
 		copy_map_value(map, value, from);
 }
 
-struct bpf_local_storage *
-bpf_local_storage_alloc(void *owner, struct bpf_local_storage_map *smap,
-			struct bpf_mem_alloc *ma, u32 embedded, gfp_t gfp);
 void bpf_local_storage_free_unpublished(void *owner,
 					struct bpf_local_storage_map *smap,
 					struct bpf_local_storage *storage);
@@ -399,10 +516,6 @@ void __bpf_local_storage_destroy(void *owner,
 void bpf_local_storage_map_empty(struct bpf_local_storage_map *smap);
 
 /* Memory; see bpf_local_storage_mem.c */
-void *bpf_local_storage_block_alloc(void *owner,
-				    struct bpf_local_storage_map *smap,
-				    struct bpf_mem_alloc *ma, u32 size,
-				    gfp_t gfp, bool *from_bpf_ma);
 void bpf_local_storage_block_free(void *owner,
 				  struct bpf_local_storage_map *smap,
 				  struct rcu_head *block, u32 size,

@@ -39,10 +39,7 @@ void *bpf_local_storage_value(struct bpf_local_storage_elem *elem)
 void bpf_local_storage_iter_init(struct bpf_local_storage_iter *iter,
 				 struct bpf_local_storage *storage)
 {
-	iter->storage = storage;
-	/* One index for the whole walk: a new one has another order. */
-	iter->index = rcu_dereference(storage->index);
-	iter->pos = 0;
+	iter_init(iter, storage);
 }
 
 /**
@@ -55,23 +52,7 @@ void bpf_local_storage_iter_init(struct bpf_local_storage_iter *iter,
 struct bpf_local_storage_elem *
 bpf_local_storage_iter_next(struct bpf_local_storage_iter *iter)
 {
-	struct bpf_local_storage *storage = iter->storage;
-	u32 nr_slots = storage->nr_slots;
-	void *value;
-
-	while (iter->pos < nr_slots) {
-		value = rcu_dereference(storage->slots[iter->pos++]);
-		if (value)
-			return value_elem(storage, value);
-	}
-	while (iter->index && iter->pos <= nr_slots + iter->index->mask) {
-		u32 i = iter->pos++ - nr_slots;
-
-		value = rcu_dereference(iter->index->cells[i].value);
-		if (value)
-			return value_elem(storage, value);
-	}
-	return NULL;
+	return iter_next(iter);
 }
 
 /* Over a map */

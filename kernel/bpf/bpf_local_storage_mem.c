@@ -35,23 +35,10 @@
 
 /* Blocks that programs may take in hard interrupts, per CPU and jiffy. */
 #define HARDIRQ_BLOCKS		256
-/* Of the machine's memory, what may wait for grace periods: a 64th. */
-#define WAITING_SHIFT		6
-/* Bytes that a CPU counts for itself before it tells the others. */
-#define WAITING_BATCH		SZ_64K
-#define WAITING_BATCH_PAGES	DIV_ROUND_UP(WAITING_BATCH, PAGE_SIZE)
 
 /* Whether this CPU may be holding a lock of RCU's. */
 static bool may_hold_rcu_lock(void)
 {
-	return irqs_disabled() || in_nmi();
-}
-
-/* Whether this CPU may be holding a lock of the allocator's. */
-static bool may_hold_slab_lock(gfp_t gfp)
-{
-	if (IS_ENABLED(CONFIG_PREEMPT_RT) && !(gfp && preemptible()))
-		return true;
 	return irqs_disabled() || in_nmi();
 }
 
@@ -63,7 +50,7 @@ static bool may_hold_slab_lock(gfp_t gfp)
  * as those before it on this CPU then are, or are about to be.
  */
 static DEFINE_PER_CPU(int, waiting_bytes);
-static atomic_t waiting_batches;
+atomic_t bpf_local_storage_waiting_batches;
 
 static bool completes_batch(u32 bytes)
 {
@@ -74,19 +61,8 @@ static bool completes_batch(u32 bytes)
 		return false;
 	/* Perhaps on another CPU by now; then that one's is below 0 for a while. */
 	this_cpu_sub(waiting_bytes, WAITING_BATCH);
-	atomic_inc(&waiting_batches);
+	atomic_inc(&bpf_local_storage_waiting_batches);
 	return true;
-}
-
-/*
- * A program that makes and deletes faster than grace periods end, as any can
- * that is one RCU read section, must not take all of the memory.
- */
-static bool too_much_waits(void)
-{
-	unsigned long limit = totalram_pages() >> WAITING_SHIFT;
-
-	return atomic_read(&waiting_batches) > limit / WAITING_BATCH_PAGES;
 }
 
 /* What the grace periods are followed by. */
@@ -117,19 +93,19 @@ static void bpf_local_storage_fields_free_rcu(struct rcu_head *rcu)
 
 static void bpf_local_storage_kfree_batch_rcu(struct rcu_head *rcu)
 {
-	atomic_dec(&waiting_batches);
+	atomic_dec(&bpf_local_storage_waiting_batches);
 	bpf_local_storage_kfree_rcu(rcu);
 }
 
 static void bpf_local_storage_ma_free_batch_rcu(struct rcu_head *rcu)
 {
-	atomic_dec(&waiting_batches);
+	atomic_dec(&bpf_local_storage_waiting_batches);
 	bpf_local_storage_ma_free_rcu(rcu);
 }
 
 static void bpf_local_storage_fields_free_batch_rcu(struct rcu_head *rcu)
 {
-	atomic_dec(&waiting_batches);
+	atomic_dec(&bpf_local_storage_waiting_batches);
 	bpf_local_storage_fields_free_rcu(rcu);
 }
 
@@ -320,13 +296,20 @@ static bool within_budget(void)
 	return true;
 }
 
-/*
- * Zeroed; from @ma if the map has it, and from what all maps share if not.  So
- * is what a burst takes that finds @ma not refilled yet: of large blocks it
- * holds one at first.
+/**
+ * bpf_local_storage_ma_zalloc - memory where kmalloc() is out of the question
+ * @smap: the map that it is for
+ * @ma: lists of the map's, used if they are there; or NULL
+ * @bytes: how many
+ *
+ * What is not in @ma comes from lists that all maps share.  So does what a burst
+ * takes that finds @ma not refilled yet: of large blocks it holds one at first.
+ *
+ * Context: Any.
+ * Return: Zeroed memory, BPF_MA_PAD bytes into the allocator's block, or NULL.
  */
-static void *bpf_ma_zalloc(const struct bpf_local_storage_map *smap,
-			   struct bpf_mem_alloc *ma, u32 bytes)
+void *bpf_local_storage_ma_zalloc(const struct bpf_local_storage_map *smap,
+				  struct bpf_mem_alloc *ma, u32 bytes)
 {
 	void *block = NULL;
 
@@ -341,44 +324,7 @@ static void *bpf_ma_zalloc(const struct bpf_local_storage_map *smap,
 }
 
 /**
- * bpf_local_storage_block_alloc - memory for what an owner keeps
- * @owner: the owner, which is charged for it
- * @smap: the map, whose memory cgroup is
- * @ma: lists of the map's for blocks of @bytes, for where kmalloc() is out of
- *	the question; NULL if it has none
- * @bytes: how many
- * @gfp: as for bpf_local_storage_create()
- * @from_bpf_ma: set to what freeing the block has to know
- *
- * Context: As @gfp says.
- * Return: Zeroed memory; -ENOMEM, or the error of the kind's charge().
- */
-void *bpf_local_storage_block_alloc(void *owner,
-				    struct bpf_local_storage_map *smap,
-				    struct bpf_mem_alloc *ma, u32 bytes,
-				    gfp_t gfp, bool *from_bpf_ma)
-{
-	void *block;
-	int err;
-
-	if (unlikely(too_much_waits()))
-		return ERR_PTR(-ENOMEM);
-	err = smap->kind->charge ? smap->kind->charge(owner, bytes) : 0;
-	if (err)
-		return ERR_PTR(err);
-	*from_bpf_ma = may_hold_slab_lock(gfp);
-	if (unlikely(*from_bpf_ma))
-		block = bpf_ma_zalloc(smap, ma, bytes);
-	else
-		block = bpf_map_kzalloc(&smap->map, bytes, gfp | __GFP_NOWARN);
-	if (block)
-		return block;
-	owner_uncharge(smap->kind, owner, bytes);
-	return ERR_PTR(-ENOMEM);
-}
-
-/**
- * bpf_local_storage_block_free - undo bpf_local_storage_block_alloc()
+ * bpf_local_storage_block_free - undo block_alloc()
  * @owner: as there
  * @smap: as there
  * @block: the block, which nobody else has seen
