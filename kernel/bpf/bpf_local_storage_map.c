@@ -439,8 +439,8 @@ static int bpf_local_storage_map_reserve(struct bpf_local_storage_map *smap)
 	mutex_lock(&lock);
 	if (!smap->reserved)
 		err = map_reserve_charged(smap);
-	/* Pairs with the acquire in bpf_ma_zalloc(). */
 	if (!err)
+		/* Pairs with the acquire in bpf_local_storage_ma_zalloc(). */
 		smp_store_release(&smap->reserved, true);
 	mutex_unlock(&lock);
 	return err;

@@ -282,12 +282,13 @@ static DEFINE_PER_CPU(struct budget, hardirq_budget);
 static bool within_budget(void)
 {
 	struct budget *budget = this_cpu_ptr(&hardirq_budget);
+	unsigned long now = jiffies;
 
 	if (!in_hardirq())
 		return true;
 	/* An NMI in between only makes the budget somewhat larger. */
-	if (budget->jiffy != jiffies) {
-		budget->jiffy = jiffies;
+	if (budget->jiffy != now) {
+		budget->jiffy = now;
 		budget->blocks = HARDIRQ_BLOCKS;
 	}
 	if (!budget->blocks)
