@@ -20,6 +20,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -212,6 +213,14 @@ static bool is_stock(void)
 	const char *flavour = getenv("FLAVOUR");
 
 	return flavour && !strcmp(flavour, "stock");
+}
+
+/* Where softirqs are threads, and programs get memory from lists only. */
+static bool is_rt(void)
+{
+	struct utsname name;
+
+	return !uname(&name) && strstr(name.version, "PREEMPT_RT");
 }
 
 static int root_cgroup(void)

@@ -307,6 +307,8 @@ TEST_F(one_cpu, no_spurious_failure)
 	struct changes *c = &self->changes;
 	struct context *skel = self->skel;
 
+	/* There, a program finds few large blocks at once. */
+	skel->bss->small_only = is_rt();
 	ASSERT_GT(attach(skel, "dawdle", NULL, slow_functions, self->links), 0);
 	self->links[PLACES] = bpf_program__attach(skel->progs.on_getpgid);
 	ASSERT_NE(self->links[PLACES], NULL);
@@ -694,7 +696,7 @@ TEST_F(context, create_and_delete)
 		     (const char *[]){ "clock", NULL }, &sum);
 	EXPECT_GT(sum.got, 0);
 	EXPECT_EQ(sum.odd, 0);
-	if (variant->seen)
+	if (variant->seen && !(variant->seen == IN_SOFTIRQ && is_rt()))
 		EXPECT_GT(sum.in[variant->seen], 0);
 	empty(skel);
 	EXPECT_TRUE(EVENTUALLY(all_empty(&self->maps)));

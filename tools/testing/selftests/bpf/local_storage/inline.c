@@ -49,21 +49,15 @@ static int purpose_of(const struct bpf_insn *insn)
 	}
 }
 
-/* The only call with a fifth argument, which the verifier adds. */
+/* The last call with a constant fifth argument, which the verifier adds. */
 static const struct bpf_insn *find_call(const struct bpf_insn *insns, int n)
 {
-	const struct bpf_insn *call = NULL;
-
-	for (int i = 2; i < n; i++) {
-		if (insns[i].code != (BPF_JMP | BPF_CALL) ||
-		    insns[i - 1].code != (BPF_ALU64 | BPF_MOV | BPF_K) ||
-		    insns[i - 1].dst_reg != BPF_REG_5 || !insns[i - 1].imm)
-			continue;
-		if (call)
-			return NULL;
-		call = &insns[i];
-	}
-	return call;
+	for (int i = n - 1; i >= 2; i--)
+		if (insns[i].code == (BPF_JMP | BPF_CALL) &&
+		    insns[i - 1].code == (BPF_ALU64 | BPF_MOV | BPF_K) &&
+		    insns[i - 1].dst_reg == BPF_REG_5)
+			return &insns[i];
+	return NULL;
 }
 
 /* What precedes the call, up to where the program names the map. */
