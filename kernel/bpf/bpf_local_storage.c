@@ -95,19 +95,19 @@ static bool locks_held_outside(const struct bpf_local_storage_locks *locks,
 bool bpf_local_storage_lock_nested(struct bpf_local_storage_locks *locks,
 				   raw_spinlock_t *lock)
 {
-	u64 end;
+	u64 end = 0;
 
 	if (locks_held_outside(locks, lock))
 		return false;
-	if (raw_spin_trylock(lock))
-		return true;
-	end = local_clock() + NESTED_WAIT;
-	do {
+	while (!raw_spin_trylock(lock)) {
+		if (!end)
+			end = local_clock() + NESTED_WAIT;
+		else if (local_clock() >= end)
+			return false;
 		cpu_relax();
-		if (raw_spin_trylock(lock))
-			return true;
-	} while (local_clock() < end);
-	return false;
+	}
+	__release(lock);
+	return true;
 }
 
 /* Lookup: index */

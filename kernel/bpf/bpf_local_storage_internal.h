@@ -283,12 +283,10 @@ try_lock_noted(struct bpf_local_storage_locks *locks, raw_spinlock_t **noted,
 		return true;
 	}
 	WRITE_ONCE(*noted, lock);
-	if (!bpf_local_storage_lock_nested(locks, lock)) {
-		WRITE_ONCE(*noted, NULL);
-		return false;
-	}
-	__release(lock);
-	return true;
+	if (bpf_local_storage_lock_nested(locks, lock))
+		return true;
+	WRITE_ONCE(*noted, NULL);
+	return false;
 }
 
 static __always_inline void unlock_noted(raw_spinlock_t **noted)
