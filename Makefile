@@ -18,6 +18,7 @@ help:
 	@echo "make schedulers"
 	@echo "             run the kernel's own schedulers that use local storage"
 	@echo "make kunit   run the core's KUnit tests, natively and on 32 bits"
+	@echo "make lint    run the linters over what is in this repository"
 	@echo "make build   prepare the kernel tree build/src/ours and build it"
 	@echo "make clean   remove build/, the compiler cache included"
 
@@ -39,6 +40,9 @@ schedulers: setup
 kunit: setup
 	@vm/kunit
 
+lint: setup
+	@lint/run
+
 build: setup
 	@base/kernel release
 
@@ -48,5 +52,5 @@ setup:
 clean:
 	rm -rf build
 
-.PHONY: help demo check bench upstream-check schedulers kunit build setup \
-	clean
+.PHONY: help demo check bench upstream-check schedulers kunit lint build \
+	setup clean

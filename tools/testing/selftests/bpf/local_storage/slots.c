@@ -352,10 +352,13 @@ static int describe(int map, const char *options, char *text, size_t size)
 
 TEST_F(flag, bpftool_shows_it)
 {
-	const char *plain[] = { "flags 0x40000001", "flags 0x80000001" };
+	static const char * const plain[] = {
+		"flags 0x40000001", "flags 0x80000001",
+	};
 	/* bpftool takes the flags for a signed number. */
-	const char *json[] = { "\"flags\":1073741825",
-			       "\"flags\":-2147483647" };
+	static const char * const json[] = {
+		"\"flags\":1073741825", "\"flags\":-2147483647",
+	};
 	char text[4096];
 
 	ASSERT_NE(getenv("BPFTOOL"), NULL)

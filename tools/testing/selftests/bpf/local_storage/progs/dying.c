@@ -154,7 +154,7 @@ int test_run_socket(struct __sk_buff *skb)
 		return 0;
 	armed = 0;
 	owner = (__u64)sk;
-	born = bpf_sk_storage_get(&sk_kept, sk, 0, CREATE) != NULL;
+	born = !!bpf_sk_storage_get(&sk_kept, sk, 0, CREATE);
 	return 0;
 }
 
