@@ -215,6 +215,15 @@ static bool is_stock(void)
 	return flavour && !strcmp(flavour, "stock");
 }
 
+/*
+ * How often a race repeats no number can say beforehand: at least so often,
+ * and until it was seen, unless it is never seen.
+ */
+static bool goes_on(int turn, int least, int seen)
+{
+	return turn < least || (seen < ENOUGH && turn < least * 1000);
+}
+
 /* Where softirqs are threads, and programs get memory from lists only. */
 static bool is_rt(void)
 {

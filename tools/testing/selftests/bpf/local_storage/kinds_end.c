@@ -246,7 +246,8 @@ struct all {
 	int maps[MAPS];
 	struct storage_owner owners[OWNERS];
 	pthread_barrier_t barrier;
-	int failed;
+	int ended;
+	bool done;
 };
 
 FIXTURE(going) {
@@ -275,8 +276,10 @@ static void make_owners(struct all *all)
 
 static void end_owners(struct all *all)
 {
-	for (int i = 0; i < OWNERS; i++)
+	for (int i = 0; i < OWNERS; i++) {
 		end_owner(&all->owners[i]);
+		__atomic_store_n(&all->ended, i + 1, __ATOMIC_RELAXED);
+	}
 }
 
 /* A value for each owner in each map; returns how many there are not. */
@@ -337,13 +340,14 @@ static void *end_and_make_owners(void *arg)
 {
 	struct all *all = arg;
 
-	for (int r = 0; r < rounds() / 3; r++) {
+	for (;;) {
 		pthread_barrier_wait(&all->barrier);
+		if (all->done)
+			return NULL;
 		end_owners(all);
 		make_owners(all);
 		pthread_barrier_wait(&all->barrier);
 	}
-	return NULL;
 }
 
 TEST_F(going, both_at_once)
@@ -357,13 +361,20 @@ TEST_F(going, both_at_once)
 	ASSERT_NE(skel, NULL);
 	pthread_barrier_init(&all->barrier, NULL, 2);
 	ASSERT_EQ(pthread_create(&thread, NULL, end_and_make_owners, all), 0);
-	for (int r = 0; r < rounds() / 3; r++) {
+	for (int r = 0; goes_on(r, rounds() / 3, skel->bss->met); r++) {
 		EXPECT_EQ(fill(all), 0);
+		all->ended = 0;
 		pthread_barrier_wait(&all->barrier);
+		/* When an owner's memory goes, only the kernel knows. */
+		while (__atomic_load_n(&all->ended, __ATOMIC_RELAXED) <
+		       r * 5 % OWNERS)
+			sched_yield();
 		close_maps(all);
 		make_maps(all);
 		pthread_barrier_wait(&all->barrier);
 	}
+	all->done = true;
+	pthread_barrier_wait(&all->barrier);
 	pthread_join(thread, NULL);
 	pthread_barrier_destroy(&all->barrier);
 	EXPECT_GE(skel->bss->met, ENOUGH)

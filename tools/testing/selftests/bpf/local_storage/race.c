@@ -69,15 +69,6 @@ static void run(struct shared *s, int n, void *(*bodies[])(void *))
 		pthread_join(threads[i], NULL);
 }
 
-/*
- * How often a race repeats no number can say beforehand: at least so often,
- * and until it was seen, unless it is never seen.
- */
-static bool goes_on(int turn, int least, int seen)
-{
-	return turn < least || (seen < ENOUGH && turn < least * 1000);
-}
-
 static int load(int *number)
 {
 	return __atomic_load_n(number, __ATOMIC_ACQUIRE);
