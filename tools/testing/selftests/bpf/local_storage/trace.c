@@ -496,6 +496,11 @@ TEST_F(trace, core_is_traceable_where_no_lock_is_held)
 			TH_LOG("%s: %s", name, self->log);
 		EXPECT_TRUE(REFUSED(name, BPF_TRACE_FEXIT))
 			TH_LOG("%s: %s", name, self->log);
+		/* With a helper, too. */
+		EXPECT_EQ(LOAD("fentry_any", name), -EINVAL)
+			TH_LOG("%s", name);
+		EXPECT_NE(strstr(self->log, NOT_TRACED), NULL)
+			TH_LOG("%s: %s", name, self->log);
 	}
 	EXPECT_GE(open, 6);
 	EXPECT_EQ(!closed, is_stock());
@@ -513,10 +518,11 @@ TEST_F(trace, what_the_core_calls_cannot_be_traced)
 		"bpf_local_storage_start_postponed", "bpf_sk_storage_hold",
 		"bpf_sk_storage_uncharge", "__bpf_local_storage_create",
 	};
-	struct btf *btf = btf__load_vmlinux_btf();
+	struct btf *btf;
 
 	if (is_stock())
 		SKIP(return, "these are functions of ours");
+	btf = btf__load_vmlinux_btf();
 	ASSERT_NE(btf, NULL);
 	for (int i = 0; i < ARRAY_SIZE(inner); i++) {
 		EXPECT_TRUE(REFUSED(inner[i], BPF_TRACE_FENTRY))
