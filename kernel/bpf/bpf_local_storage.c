@@ -49,17 +49,19 @@
 #include <linux/bpf_local_storage_kind.h>
 #include <linux/btf.h>
 #include <linux/cleanup.h>
+#include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/log2.h>
 #include <linux/overflow.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
-#include <linux/sched/clock.h>
 #include "bpf_local_storage_internal.h"
 
 #define INDEX_MIN_CELLS		4
-/* Nanoseconds that a nested call waits for another CPU's lock. */
-#define NESTED_WAIT		(NSEC_PER_SEC / 4)
+/* Microseconds that a nested call waits for another CPU's lock. */
+#define NESTED_WAIT		(USEC_PER_SEC / 4)
+/* Elements that map free deletes before it looks how much waits. */
+#define EMPTIED_AT_ONCE		1024
 
 /* What an owner has once it was destroyed: nobody's, empty, never freed. */
 static struct bpf_local_storage destroyed_storage = {
@@ -86,7 +88,8 @@ static bool locks_held_outside(const struct bpf_local_storage_locks *locks,
  * @locks: what the call holds
  * @lock: the lock; noted in @locks
  *
- * Waits for another CPU's for a quarter of a second at most.
+ * Waits for another CPU's for a quarter of a second at most, and but once while
+ * the same call is interrupted: what was in the way then, still is.
  *
  * Context: Interrupts off.
  * Return: False if an interrupted call on this CPU holds it, or it took too
@@ -95,16 +98,19 @@ static bool locks_held_outside(const struct bpf_local_storage_locks *locks,
 bool bpf_local_storage_lock_nested(struct bpf_local_storage_locks *locks,
 				   raw_spinlock_t *lock)
 {
-	u64 end = 0;
+	struct bpf_local_storage_locks *outer = locks->outer;
+	u32 left = outer && outer->timed_out ? 0 : NESTED_WAIT;
 
 	if (locks_held_outside(locks, lock))
 		return false;
 	while (!raw_spin_trylock(lock)) {
-		if (!end)
-			end = local_clock() + NESTED_WAIT;
-		else if (local_clock() >= end)
+		if (!left--) {
+			if (outer)
+				outer->timed_out = true;
 			return false;
-		cpu_relax();
+		}
+		/* By no clock: some stand still while interrupts are off. */
+		udelay(1);
 	}
 	__release(lock);
 	return true;
@@ -671,6 +677,8 @@ long __bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
 	err = check_update_flags(op.mode, found);
 	if (err)
 		return err;
+	if (unlikely(too_much_waits()))
+		return -ENOMEM;
 	if (!(flags & BPF_F_LOCK))
 		return op_run(&op);
 
@@ -840,7 +848,7 @@ bucket_first_storage(struct bpf_local_storage_bucket *bucket)
 void bpf_local_storage_map_empty(struct bpf_local_storage_map *smap)
 {
 	struct bpf_local_storage *storage;
-	u32 i;
+	u32 i, n = 0;
 
 	for (i = 0; i < BIT(smap->bucket_bits); i++) {
 		do {
@@ -851,6 +859,9 @@ void bpf_local_storage_map_empty(struct bpf_local_storage_map *smap)
 				__bpf_local_storage_delete(storage, smap, NULL);
 			rcu_read_unlock();
 			cond_resched();
+			/* Leave to those who create what they may have. */
+			if (++n % EMPTIED_AT_ONCE == 0 && half_as_much_waits())
+				bpf_local_storage_barrier();
 		} while (storage);
 	}
 }

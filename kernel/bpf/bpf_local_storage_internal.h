@@ -228,12 +228,14 @@ iter_next(struct bpf_local_storage_iter *iter)
  * @outer: the call on the same CPU that it interrupted, or NULL
  * @storage: the lock of a storage that it holds or is waiting for, or NULL
  * @bucket: the same of a bucket
+ * @timed_out: a call that interrupted it has waited for a lock in vain
  * @irqflags: from before
  */
 struct bpf_local_storage_locks {
 	struct bpf_local_storage_locks *outer;
 	raw_spinlock_t *storage;
 	raw_spinlock_t *bucket;
+	bool timed_out;
 	unsigned long irqflags;
 };
 
@@ -248,6 +250,7 @@ static __always_inline void locks_enter(struct bpf_local_storage_locks *locks)
 	local_irq_save(locks->irqflags);
 	locks->storage = NULL;
 	locks->bucket = NULL;
+	locks->timed_out = false;
 	locks->outer = __this_cpu_read(bpf_local_storage_innermost);
 	/* Whoever interrupts us from here on reads all of it. */
 	barrier();
@@ -413,15 +416,25 @@ static inline bool may_hold_slab_lock(gfp_t gfp)
 	return irqs_disabled() || in_nmi();
 }
 
+static inline bool more_waits_than(unsigned long pages)
+{
+	return atomic_read(&bpf_local_storage_waiting_batches) > pages / WAITING_BATCH_PAGES;
+}
+
 /*
  * A program that makes and deletes faster than grace periods end, as any can
- * that is one RCU read section, must not take all of the memory.
+ * that is one RCU read section, must not take all of the memory.  Copies for
+ * accepted sockets are exempt: whoever connects is not to suffer for it.
  */
 static inline bool too_much_waits(void)
 {
-	unsigned long limit = totalram_pages() >> WAITING_SHIFT;
+	return more_waits_than(totalram_pages() >> WAITING_SHIFT);
+}
 
-	return atomic_read(&bpf_local_storage_waiting_batches) > limit / WAITING_BATCH_PAGES;
+/* Who can wait for grace periods does so from here on. */
+static inline bool half_as_much_waits(void)
+{
+	return more_waits_than(totalram_pages() >> (WAITING_SHIFT + 1));
 }
 
 /*
@@ -436,8 +449,6 @@ block_alloc(void *owner, struct bpf_local_storage_map *smap,
 	void *block;
 	int err;
 
-	if (unlikely(too_much_waits()))
-		return ERR_PTR(-ENOMEM);
 	err = smap->kind->charge ? smap->kind->charge(owner, bytes) : 0;
 	if (err)
 		return ERR_PTR(err);

@@ -50,6 +50,8 @@ BTF_ID_LIST_GLOBAL_SINGLE(bpf_local_storage_map_btf_id, struct,
 void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
 			       void *value, gfp_t gfp)
 {
+	if (unlikely(too_much_waits()))
+		return ERR_PTR(-ENOMEM);
 	return __bpf_local_storage_create(owner, smap, value, false, gfp);
 }
 
@@ -597,7 +599,9 @@ int bpf_local_storage_use_map(struct bpf_map *map, const struct bpf_prog *prog)
  * @meta: what those look like
  * @map: the map
  *
- * Programs find it without being loaded for it, so it is prepared here.
+ * Programs find it without being loaded for it, so it is prepared here.  The
+ * caller keeps programs of kprobes and perf events off this CPU meanwhile, so
+ * they miss what happens while this sleeps; only a map's first time does.
  *
  * Context: Process; sleeps.
  * Return: True if it can.

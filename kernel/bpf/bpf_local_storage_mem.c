@@ -270,7 +270,7 @@ void bpf_local_storage_free_rcu(struct bpf_local_storage *storage)
 
 struct budget {
 	unsigned long jiffy;
-	u32 blocks;
+	u32 used;
 };
 
 static DEFINE_PER_CPU(struct budget, hardirq_budget);
@@ -289,11 +289,11 @@ static bool within_budget(void)
 	/* An NMI in between only makes the budget somewhat larger. */
 	if (budget->jiffy != now) {
 		budget->jiffy = now;
-		budget->blocks = HARDIRQ_BLOCKS;
+		budget->used = 0;
 	}
-	if (!budget->blocks)
+	if (budget->used >= HARDIRQ_BLOCKS)
 		return false;
-	budget->blocks--;
+	budget->used++;
 	return true;
 }
 
