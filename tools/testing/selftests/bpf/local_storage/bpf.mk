@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # How to build programs that use libbpf skeletons.  Who includes it sets
-# OUTPUT, KERNEL_SRC and VMLINUX; sources are found in the including directory.
+# OUTPUT, KERNEL_SRC and, unless a kernel was built there, VMLINUX; sources are
+# found in the including directory.
 
-ifeq ($(filter clean list list-%,$(MAKECMDGOALS)),)
+ifneq ($(MAKECMDGOALS),clean)
+ifndef VMLINUX
+VMLINUX := $(firstword $(wildcard $(if $(O),$(O)/vmlinux) \
+	$(if $(KBUILD_OUTPUT),$(KBUILD_OUTPUT)/vmlinux) \
+	$(KERNEL_SRC)/vmlinux /sys/kernel/btf/vmlinux))
+endif
 $(if $(and $(OUTPUT),$(KERNEL_SRC),$(VMLINUX)),,\
   $(error set OUTPUT, KERNEL_SRC and VMLINUX))
 endif
@@ -11,15 +17,17 @@ CLANG ?= clang-19
 STRIP ?= llvm-strip-19
 HERE := $(dir $(realpath $(firstword $(MAKEFILE_LIST))))
 
-CFLAGS := -std=gnu11 -O2 -g -Wall -Wno-unused-function -pthread \
-	-D_GNU_SOURCE -I$(OUTPUT) -I$(OUTPUT)/include -I$(HERE) \
+CFLAGS += -std=gnu11 -O2 -g -Wall -pthread -D_GNU_SOURCE= \
+	-I$(OUTPUT) -I$(OUTPUT)/include -I$(HERE) \
 	-I$(KERNEL_SRC)/tools/testing/selftests \
 	-I$(KERNEL_SRC)/tools/include/uapi
 BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall \
 	-I$(OUTPUT) -I$(OUTPUT)/include -I$(HERE)
 
+LDLIBS += -lelf -lz
+
 LIBBPF := $(OUTPUT)/libbpf/libbpf.a
-BPFTOOL := $(OUTPUT)/bpftool/bpftool
+BPFTOOL := $(OUTPUT)/tools/bpftool
 
 all:
 
@@ -33,7 +41,7 @@ $(LIBBPF):
 $(BPFTOOL): $(LIBBPF)
 	@mkdir -p $(@D)
 	@echo "   building bpftool"
-	$(MAKE) -s -C $(KERNEL_SRC)/tools/bpf/bpftool OUTPUT=$(OUTPUT)/bpftool/ \
+	$(MAKE) -s -C $(KERNEL_SRC)/tools/bpf/bpftool OUTPUT=$(OUTPUT)/tools/ \
 		CLANG=$(CLANG) LLVM_STRIP=$(STRIP) VMLINUX_BTF=$(VMLINUX) \
 		> $(OUTPUT)/bpftool.log 2>&1
 
@@ -46,9 +54,6 @@ $(OUTPUT)/%.bpf.o: progs/%.c $(wildcard progs/*.h) $(OUTPUT)/vmlinux.h
 $(OUTPUT)/%.skel.h: $(OUTPUT)/%.bpf.o
 	$(BPFTOOL) gen skeleton $< name $* > $@
 
-clean:
-	rm -rf $(OUTPUT)
-
-.PHONY: all clean
+.PHONY: all
 .DELETE_ON_ERROR:
 .SECONDARY:

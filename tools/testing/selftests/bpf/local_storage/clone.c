@@ -1,25 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What an accepted socket inherits from its listener: BPF_F_CLONE. */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include "clone.skel.h"
 #include <linux/sctp.h>
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 
-#ifndef IPPROTO_MPTCP
-#define IPPROTO_MPTCP 262
-#endif
-
 #define FAST_OPEN	"/proc/sys/net/ipv4/tcp_fastopen"
 #define SYN_COOKIES	"/proc/sys/net/ipv4/tcp_syncookies"
 #define ANY_ROOM	"4000000"
 #define DEFAULT_ROOM	"131072"
-
-struct address {
-	struct sockaddr_storage addr;
-	socklen_t len;
-};
 
 /* A number of /proc/net/netstat, whose lines come in pairs; -1: no such. */
 static long long network_counter(const char *name)
@@ -59,78 +51,6 @@ static int sockets_used(void)
 	return used;
 }
 
-/* IPv6 listeners take IPv4 as well. */
-static struct address any_address(int family)
-{
-	struct address any = { .addr.ss_family = family };
-	struct sockaddr_in *in = (void *)&any.addr;
-
-	switch (family) {
-	case AF_INET:
-		in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-		any.len = sizeof(struct sockaddr_in);
-		break;
-	case AF_INET6:
-		any.len = sizeof(struct sockaddr_in6);
-		break;
-	case AF_UNIX:
-		any.len = sizeof(sa_family_t);
-		break;
-	}
-	return any;
-}
-
-/* Where a client of that family finds the listener. */
-static struct address address_of(int listener, int client_family)
-{
-	struct address bound = { .len = sizeof(bound.addr) };
-	struct address to = any_address(client_family);
-	struct sockaddr_in6 *in6 = (void *)&to.addr;
-
-	getsockname(listener, (void *)&bound.addr, &bound.len);
-	if (client_family == AF_UNIX)
-		return bound;
-	/* Ports are in the same place. */
-	in6->sin6_port = ((struct sockaddr_in6 *)&bound.addr)->sin6_port;
-	if (client_family == AF_INET6)
-		in6->sin6_addr = in6addr_loopback;
-	return to;
-}
-
-static int listen_on(int family, int protocol)
-{
-	struct address any = any_address(family);
-	int fd = socket(family, SOCK_STREAM, protocol);
-
-	if (fd < 0)
-		return -errno;
-	if (!bind(fd, (void *)&any.addr, any.len) && !listen(fd, 128))
-		return fd;
-	close(fd);
-	return -1;
-}
-
-/* A client's fd. */
-static int connect_to(int listener, int family, int protocol)
-{
-	struct address to = address_of(listener, family);
-	int fd = socket(family, SOCK_STREAM, protocol);
-
-	if (!connect(fd, (void *)&to.addr, to.len))
-		return fd;
-	close(fd);
-	return -1;
-}
-
-/* No socket stays behind in TIME_WAIT. */
-static void reset(int fd)
-{
-	struct linger linger = { .l_onoff = 1 };
-
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-	close(fd);
-}
-
 /* The child's fd if one is there to be accepted, or -EAGAIN. */
 static int try_accept(int listener)
 {
@@ -163,7 +83,7 @@ FIXTURE_TEARDOWN(values)
 }
 
 #define ACCEPT() do {							\
-	self->client = connect_to(self->listener, AF_INET, 0);		\
+	self->client = connect_new(self->listener, AF_INET, 0);		\
 	ASSERT_GE(self->client, 0);					\
 	self->child = accept(self->listener, NULL, NULL);		\
 	ASSERT_GE(self->child, 0);					\
@@ -204,7 +124,7 @@ TEST_F(values, nothing_to_inherit)
 TEST_F(values, what_came_before_listen_is_inherited)
 {
 	int cloned = create_with(8, BPF_F_CLONE);
-	struct address any = any_address(AF_INET);
+	struct address any = local_address(AF_INET);
 
 	close(self->listener);
 	self->listener = tcp_socket();
@@ -465,7 +385,7 @@ static int connect_by(int listener, const FIXTURE_VARIANT(transport) *variant)
 	int fd, err;
 
 	if (!variant->fast_open)
-		return connect_to(listener, variant->client_family,
+		return connect_new(listener, variant->client_family,
 				  variant->client_protocol);
 	fd = socket(variant->client_family, SOCK_STREAM, 0);
 	err = sendto(fd, "x", 1, MSG_FASTOPEN, (void *)&to.addr, to.len);
@@ -750,7 +670,7 @@ static void *connect_and_look(void *arg)
 	struct race *r = arg;
 
 	for (int i = 0; i < rounds() * 3 || !has_raced(r); i++) {
-		int client = connect_to(r->listener, AF_INET, 0);
+		int client = connect_new(r->listener, AF_INET, 0);
 		int child = accept(r->listener, NULL, NULL);
 
 		look_at(r, child);
@@ -796,7 +716,7 @@ TEST_F(race, a_child_gets_all_of_one_value)
 /* An association that leaves a one-to-many socket is no clone either. */
 TEST(sctp_peeloff)
 {
-	struct address any = any_address(AF_INET);
+	struct address any = local_address(AF_INET);
 	sctp_peeloff_arg_t peel = {};
 	socklen_t len = sizeof(peel);
 	int cloned = create_with(8, BPF_F_CLONE);
@@ -995,7 +915,7 @@ TEST_F(failing, every_allocation_refuses_the_connection)
 		used = sockets_used();
 		bss->failures = 0;
 		bss->fail_at = n;
-		client = connect_to(self->listener, AF_INET, 0);
+		client = connect_new(self->listener, AF_INET, 0);
 		ASSERT_GE(client, 0);
 		EXPECT_TRUE(EVENTUALLY(network_counter("ListenDrops") > drops ||
 				       sockets_used() == used + 2));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* TCP congestion control whose state is in the storage of its sockets. */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include "congestion.skel.h"
 #include <net/if.h>
 
@@ -21,34 +22,24 @@ FIXTURE(congestion) {
 
 static int open_flow(int listener, int *client, int *child, __u16 *port)
 {
-	struct sockaddr_in addr = {};
-	socklen_t len = sizeof(addr);
-
 	*client = tcp_socket();
 	if (setsockopt(*client, IPPROTO_TCP, TCP_CONGESTION, "keep_ca", 7) ||
-	    getsockname(listener, (void *)&addr, &len) ||
-	    connect(*client, (void *)&addr, len))
+	    connect_to(*client, listener))
 		return -errno;
 	*child = accept(listener, NULL, NULL);
-	getsockname(*client, (void *)&addr, &len);
-	*port = ntohs(addr.sin_port);
+	*port = port_of(*client);
 	return *child < 0 ? -errno : 0;
 }
 
 FIXTURE_SETUP(congestion)
 {
-	struct sockaddr_in addr = {
-		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
-
 	self->skel = congestion__open_and_load();
 	ASSERT_NE(self->skel, NULL);
 	self->map = bpf_map__fd(self->skel->maps.flows);
 	self->link = bpf_map__attach_struct_ops(self->skel->maps.keep_ca);
 	ASSERT_NE(self->link, NULL);
-	self->listener = tcp_socket();
-	ASSERT_EQ(bind(self->listener, (void *)&addr, sizeof(addr)), 0);
-	ASSERT_EQ(listen(self->listener, FLOWS), 0);
+	self->listener = listen_on(AF_INET, 0);
+	ASSERT_GE(self->listener, 0);
 	for (int i = 0; i < FLOWS; i++)
 		ASSERT_EQ(open_flow(self->listener, &self->clients[i],
 				    &self->children[i], &self->ports[i]), 0);

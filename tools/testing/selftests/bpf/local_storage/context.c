@@ -3,7 +3,8 @@
  * Storage of tasks, cgroups and sockets from wherever a tracing program runs:
  * in interrupts, under the scheduler's locks, inside the allocator and RCU.
  */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include <linux/perf_event.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -574,22 +575,15 @@ static void use_file(int number)
 
 static void use_sockets(void)
 {
-	struct sockaddr_in addr = {
-		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
-	};
 	int types[] = { SOCK_STREAM, SOCK_DGRAM };
-	socklen_t len = sizeof(addr);
 	char data[100] = {};
 
 	for (int i = 0; i < ARRAY_SIZE(types); i++) {
 		int server = socket(AF_INET, types[i], 0), peer;
 		int client = socket(AF_INET, types[i], 0);
 
-		addr.sin_port = 0;
-		bind(server, (void *)&addr, sizeof(addr));
-		getsockname(server, (void *)&addr, &len);
-		listen(server, 1);
-		connect(client, (void *)&addr, sizeof(addr));
+		start_listening(server);
+		connect_to(client, server);
 		peer = i ? dup(server) : accept(server, NULL, NULL);
 		if (send(client, data, sizeof(data), 0) > 0)
 			recv(peer, data, sizeof(data), 0);

@@ -5,7 +5,8 @@
  * repeats exactly.  Each is printed as `# figure NAME VALUE`; bench/run puts
  * those of two kernels side by side.
  */
-#include "diag.h"
+#include "harness.h"
+#include "inet_diag.h"
 #include "cost.skel.h"
 #include <math.h>
 #include <sys/resource.h>
@@ -262,16 +263,22 @@ TEST_F(program, writes_the_first_value)
 	bpf_link__destroy(link);
 }
 
-/* Per get, of a program that repeats it. */
+/* Per get, of a program that repeats it; the least, as above. */
 static double repeated(struct bpf_program *prog)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, opts);
+	double least = 0, took;
 
-	rig.skel->bss->elapsed = 0;
-	if (bpf_prog_test_run_opts(bpf_program__fd(prog), &opts) ||
-	    opts.retval % IN_PROGRAM || !opts.retval)
-		return NAN;
-	return (double)rig.skel->bss->elapsed / IN_PROGRAM;
+	for (int i = 0; i < TRIES; i++) {
+		rig.skel->bss->elapsed = 0;
+		if (bpf_prog_test_run_opts(bpf_program__fd(prog), &opts) ||
+		    opts.retval % IN_PROGRAM || !opts.retval)
+			return NAN;
+		took = (double)rig.skel->bss->elapsed / IN_PROGRAM;
+		if (!i || took < least)
+			least = took;
+	}
+	return least;
 }
 
 TEST_F(program, hits_the_value_of_a_task_and_of_a_cgroup)

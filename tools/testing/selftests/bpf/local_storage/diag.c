@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What sock_diag tells of the storage of sockets, and what it refuses. */
-#include "diag.h"
+#include "harness.h"
+#include "inet_diag.h"
 #include "refused.skel.h"
 #include <linux/capability.h>
 #include <sys/syscall.h>

@@ -3,7 +3,8 @@
  * Dumps of socket storage while threads change it.  Each value that is shown
  * must have been written whole, and what nobody touches must be there.
  */
-#include "diag.h"
+#include "harness.h"
+#include "inet_diag.h"
 
 #define SOCKETS		24
 #define MAPS		4

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Dumps of many sockets, of many values and of large ones. */
-#include "diag.h"
+#include "harness.h"
+#include "inet_diag.h"
 #include <sys/resource.h>
 
 #define LARGEST		65407

@@ -3,7 +3,8 @@
  * Programs that meet an owner when it is about to go: whether its value is
  * still there, and whether it can be deleted or a new one be made.
  */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include <linux/filter.h>
 #include "progs/dying.h"
 #include "dying.skel.h"

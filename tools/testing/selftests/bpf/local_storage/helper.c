@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The helpers, from every type of program that has them. */
-#include "common.h"
-#include "sockopt.skel.h"
+#include "harness.h"
+#include "operate.h"
 #include "types.skel.h"
 #include <net/if.h>
 
@@ -16,28 +16,20 @@ struct counts {
 };
 
 FIXTURE(helper) {
-	struct sockopt *skel;
-	struct bpf_link *link;
-	int cgroup, map, sk;
+	struct operator operator;
+	int map, sk;
 };
 
 FIXTURE_SETUP(helper)
 {
-	self->skel = sockopt__open_and_load();
-	ASSERT_NE(self->skel, NULL);
-	self->cgroup = root_cgroup();
-	self->link = bpf_program__attach_cgroup(self->skel->progs.on_getsockopt,
-						self->cgroup);
-	ASSERT_NE(self->link, NULL);
-	self->map = bpf_map__fd(self->skel->maps.main_map);
+	ASSERT_EQ(start_operator(&self->operator), 0);
+	self->map = bpf_map__fd(self->operator.skel->maps.main_map);
 	self->sk = tcp_socket();
 }
 
 FIXTURE_TEARDOWN(helper)
 {
-	bpf_link__destroy(self->link);
-	sockopt__destroy(self->skel);
-	close(self->cgroup);
+	end_operator(&self->operator);
 	close(self->sk);
 }
 
@@ -108,35 +100,9 @@ TEST_F(helper, unknown_flags)
 	EXPECT_EQ(operate(self->sk, MAIN_MAP, DO_BAD_FLAGS, 0).err, -1);
 }
 
-static int listen_on(const char *address, __u16 *port)
-{
-	struct sockaddr_in addr = { .sin_family = AF_INET };
-	socklen_t len = sizeof(addr);
-	int fd = tcp_socket(), one = 1;
-
-	inet_pton(AF_INET, address, &addr.sin_addr);
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, (void *)&addr, len) || listen(fd, 16) ||
-	    getsockname(fd, (void *)&addr, &len))
-		return -errno;
-	*port = ntohs(addr.sin_port);
-	return fd;
-}
-
-static int connect_to(int fd, __u16 port)
-{
-	struct sockaddr_in addr = {
-		.sin_family = AF_INET, .sin_port = htons(port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
-
-	return connect(fd, (void *)&addr, sizeof(addr)) ? -errno : 0;
-}
-
 FIXTURE(program_type) {
 	struct types *skel;
 	int cgroup, server, client, peer;
-	__u16 port;
 };
 
 FIXTURE_SETUP(program_type)
@@ -144,7 +110,7 @@ FIXTURE_SETUP(program_type)
 	self->skel = types__open_and_load();
 	ASSERT_NE(self->skel, NULL);
 	self->cgroup = root_cgroup();
-	self->server = listen_on("127.0.0.1", &self->port);
+	self->server = listen_on(AF_INET, 0);
 	ASSERT_GE(self->server, 0);
 	self->client = -1;
 	self->peer = -1;
@@ -168,13 +134,12 @@ static __u64 count_of(struct types *skel, int fd, int kind)
 }
 
 /* Connect, exchange a byte each way, and leave both ends open. */
-static int exchange(struct types *skel, int server, __u16 port, int *client,
-		    int *peer)
+static int exchange(int server, int *client, int *peer)
 {
 	char byte = 'x';
 
 	*client = tcp_socket();
-	if (connect_to(*client, port))
+	if (connect_to(*client, server))
 		return -errno;
 	*peer = accept(server, NULL, NULL);
 	if (*peer < 0 || write(*client, &byte, 1) != 1 ||
@@ -196,8 +161,7 @@ static int scratch_exists(struct types *skel, int fd)
 	ASSERT_NE(self->skel->links.prog = bpf_program__attach_cgroup(	\
 			self->skel->progs.prog, self->cgroup), NULL)
 #define EXCHANGE()							\
-	ASSERT_EQ(exchange(self->skel, self->server, self->port,	\
-			   &self->client, &self->peer), 0)
+	ASSERT_EQ(exchange(self->server, &self->client, &self->peer), 0)
 
 TEST_F(program_type, cgroup_sock)
 {
@@ -302,7 +266,7 @@ TEST_F(program_type, congestion_control)
 	self->client = tcp_socket();
 	ASSERT_EQ(setsockopt(self->client, IPPROTO_TCP, TCP_CONGESTION,
 			     "storage_ca", 10), 0);
-	ASSERT_EQ(connect_to(self->client, self->port), 0);
+	ASSERT_EQ(connect_to(self->client, self->server), 0);
 	self->peer = accept(self->server, NULL, NULL);
 	for (int i = 0; i < 20; i++) {
 		char data[1000] = {};

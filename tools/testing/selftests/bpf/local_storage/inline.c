@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Calls of get helpers with instructions that find a hit before them. */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include "inlined.skel.h"
 
 #define JIT		"/proc/sys/net/core/bpf_jit_enable"
 #define HARDENING	"/proc/sys/net/core/bpf_jit_harden"
-#define NO_SLOT		0x80000000U
 #define NOT_RUN		(-2)
 #define FEW		4	/* slots that every storage has */
 #define MAX_FILLERS	12	/* of the slots that there are */
@@ -171,22 +171,10 @@ static struct sockaddr_in loopback(void)
 
 static int bound(int type)
 {
-	struct sockaddr_in addr = loopback();
 	int fd = socket(AF_INET, type, 0), mark = INLINE_MARK;
 
 	setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
-	bind(fd, (void *)&addr, sizeof(addr));
-	return fd;
-}
-
-static int connect_to(int listener)
-{
-	struct sockaddr_in addr;
-	socklen_t len = sizeof(addr);
-	int fd = tcp_socket();
-
-	getsockname(listener, (void *)&addr, &len);
-	connect(fd, (void *)&addr, len);
+	bind_locally(fd);
 	return fd;
 }
 
@@ -214,12 +202,12 @@ static void make_sockets(struct site *s)
 	s->owners[LISTENER] = listener;
 	listen(listener, 8);
 	/* Who closes first is left in TIME_WAIT. */
-	client = connect_to(listener);
+	client = connect_new(listener, AF_INET, 0);
 	s->tuples[TIMEWAIT] = tuple_of(listener, client);
 	close(client);
 	close(accept(listener, NULL, NULL));
 
-	client = connect_to(listener);
+	client = connect_new(listener, AF_INET, 0);
 	s->owners[CHILD] = accept(listener, NULL, NULL);
 	s->tuples[CHILD] = tuple_of(client, listener);
 	s->tuples[LISTENER] = tuple_of(-1, listener);
@@ -231,7 +219,7 @@ static void make_sockets(struct site *s)
 	setsockopt(s->request[0], IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds,
 		   sizeof(seconds));
 	listen(s->request[0], 8);
-	s->request[1] = connect_to(s->request[0]);
+	s->request[1] = connect_new(s->request[0], AF_INET, 0);
 	s->tuples[REQUEST] = tuple_of(s->request[1], s->request[0]);
 
 	s->owners[UNCONNECTED] = tcp_socket();
@@ -289,11 +277,11 @@ static int forgo_slot(struct site *s, struct bpf_map *map)
 	int kind;
 
 	if (strstr(name, "_values") || strstr(name, "_other"))
-		return bpf_map__set_map_flags(map, BPF_F_NO_PREALLOC | NO_SLOT);
+		return bpf_map__set_map_flags(map, BPF_F_NO_PREALLOC | BPF_F_STORAGE_NO_SLOT);
 	if (!strstr(name, "_outer"))
 		return 0;
 	kind = kind_of(name);
-	s->templates[kind] = create_kind(storage_types[kind], 8, NO_SLOT);
+	s->templates[kind] = create_kind(storage_types[kind], 8, BPF_F_STORAGE_NO_SLOT);
 	return bpf_map__set_inner_map_fd(map, s->templates[kind]);
 }
 
@@ -769,7 +757,7 @@ TEST(maps_that_meet_in_an_index)
 
 	for (int i = 0; i < MAPS; i++) {
 		maps[i] = create_kind(BPF_MAP_TYPE_TASK_STORAGE, 8,
-				      is_stock() ? 0 : NO_SLOT);
+				      is_stock() ? 0 : BPF_F_STORAGE_NO_SLOT);
 		progs[i] = program_for(maps[i]);
 		ASSERT_GE(progs[i], 0);
 	}

@@ -3,7 +3,8 @@
  * Values made with interrupts off: of any size that the map allows, and paid
  * for by the cgroup in which the map was made.
  */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include <sched.h>
 #include "progs/irqs_off.h"
 #include "irqs_off.skel.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The iterator over a map's values, and values in other iterators. */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include "iter.skel.h"
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -13,15 +14,6 @@ struct set {
 	__u64 *cookies;
 	unsigned int *seen;
 };
-
-static __u64 cookie_of(int fd)
-{
-	socklen_t len = sizeof(__u64);
-	__u64 cookie = 0;
-
-	getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len);
-	return cookie;
-}
 
 static int set_open(struct set *set, int n, int map)
 {
@@ -176,15 +168,6 @@ static bool id_is_gone(__u32 id)
 	if (fd >= 0)
 		close(fd);
 	return fd < 0;
-}
-
-static __u32 id_of(int map)
-{
-	struct bpf_map_info info = {};
-	__u32 len = sizeof(info);
-
-	bpf_map_get_info_by_fd(map, &info, &len);
-	return info.id;
 }
 
 FIXTURE(iter) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* bpf(2) on the elements of each kind of local storage. */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include <sys/eventfd.h>
 
 FIXTURE(element) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What becomes of values when their owner, their map or both go. */
-#include "common.h"
+#include "harness.h"
 #include <sched.h>
 #include "kinds_end.skel.h"
 

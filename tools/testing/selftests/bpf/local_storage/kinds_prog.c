@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A task's, cgroup's or inode's value, from each type of program. */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include "kinds.skel.h"
 #include <linux/perf_event.h>
 #include <sched.h>
@@ -250,17 +251,12 @@ static struct bpf_link *attach(struct bpf_program *prog, int cgroup,
 
 static void use_sockets(void)
 {
-	struct sockaddr_in addr = { .sin_family = AF_INET };
-	socklen_t len = sizeof(addr);
 	int fd = tcp_socket(), client = tcp_socket(), one = 1;
+	socklen_t len = sizeof(one);
 
-	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	bind(fd, (void *)&addr, len);
-	listen(fd, 1);
-	getsockname(fd, (void *)&addr, &len);
-	connect(client, (void *)&addr, len);
-	len = sizeof(one);
+	start_listening(fd);
+	connect_to(client, fd);
 	getsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, &len);
 	close(client);
 	close(fd);

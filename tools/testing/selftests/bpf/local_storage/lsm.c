@@ -1,32 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /* LSM programs: sleepable, not sleepable, and those of one cgroup. */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include "lsm.skel.h"
 
 #define SOME_CGROUP	CGROUP "/local_storage_lsm"
-
-static int listen_on_loopback(int fd)
-{
-	struct sockaddr_in addr = {
-		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
-
-	return bind(fd, (void *)&addr, sizeof(addr)) ?: listen(fd, 8);
-}
-
-/* Connects to the listener, or where nobody listens. */
-static int connect_to(int fd, int listener)
-{
-	struct sockaddr_in addr = {
-		.sin_family = AF_INET, .sin_port = htons(1),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
-	socklen_t len = sizeof(addr);
-
-	if (listener >= 0)
-		getsockname(listener, (void *)&addr, &len);
-	return connect(fd, (void *)&addr, len) ? -errno : 0;
-}
 
 /* Load all programs; attach those that follow a path, or the others. */
 static struct lsm *start(bool paths)
@@ -97,9 +75,20 @@ TEST_F(lsm, sleepable)
 	EXPECT_EQ(value_of(self->map, self->sk).bind, 1);
 }
 
+/* Where nobody listens. */
+static void connect_in_vain(int fd)
+{
+	struct sockaddr_in addr = {
+		.sin_family = AF_INET, .sin_port = htons(1),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+
+	connect(fd, (void *)&addr, sizeof(addr));
+}
+
 TEST_F(lsm, not_sleepable)
 {
-	connect_to(self->sk, -1);
+	connect_in_vain(self->sk);
 	EXPECT_EQ(value_of(self->map, self->sk).connect, 1);
 }
 
@@ -115,7 +104,7 @@ TEST_F(lsm, sleepable_delete)
 	socklen_t len = sizeof(addr);
 	struct value value;
 
-	connect_to(self->sk, -1);
+	connect_in_vain(self->sk);
 	EXPECT_EQ(bpf_map_lookup_elem(self->map, &self->sk, &value), 0);
 	getsockname(self->sk, (void *)&addr, &len);
 	EXPECT_EQ(bpf_map_lookup_elem(self->map, &self->sk, &value), -ENOENT);
@@ -211,7 +200,7 @@ TEST_F(lsm_path, state_survives_from_hook_to_hook)
 
 	self->sk = tcp_socket();
 	client = tcp_socket();
-	ASSERT_EQ(listen_on_loopback(self->sk), 0);
+	ASSERT_EQ(start_listening(self->sk), 0);
 	ASSERT_EQ(connect_to(client, self->sk), 0);
 	child = accept(self->sk, NULL, NULL);
 	ASSERT_GE(child, 0);
@@ -288,11 +277,11 @@ TEST_F(lsm_cgroup, state_of_the_cgroup_s_sockets)
 	int inside = tcp_socket();
 
 	EXPECT_EQ(path_of(self->map, inside), PATH1(AT_CREATE));
-	ASSERT_EQ(listen_on_loopback(inside), 0);
+	ASSERT_EQ(start_listening(inside), 0);
 	EXPECT_EQ(path_of(self->map, inside), PATH2(AT_CREATE, AT_BIND));
 	/* Whose cgroup counts, the socket's or the caller's, is not asked. */
 	ASSERT_EQ(write_file(CGROUP "/cgroup.procs", "0"), 0);
-	ASSERT_EQ(listen_on_loopback(self->outside), 0);
+	ASSERT_EQ(start_listening(self->outside), 0);
 	EXPECT_EQ(path_of(self->map, self->outside), -ENOENT);
 	close(inside);
 }
@@ -302,7 +291,7 @@ TEST_F(lsm_cgroup, a_child_has_its_copy_when_its_hook_runs)
 {
 	int listener = tcp_socket(), client = tcp_socket(), child;
 
-	ASSERT_EQ(listen_on_loopback(listener), 0);
+	ASSERT_EQ(start_listening(listener), 0);
 	ASSERT_EQ(connect_to(client, listener), 0);
 	child = accept(listener, NULL, NULL);
 	ASSERT_GE(child, 0);

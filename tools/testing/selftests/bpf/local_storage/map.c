@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Creating local storage maps, and what one can do to the map itself. */
-#include "common.h"
-#include "sockopt.skel.h"
+#include "harness.h"
+#include "operate.h"
 
 FIXTURE(map_create) {
 	struct btf *btf;
@@ -397,23 +397,17 @@ TEST_F(map_use, inner_map_outlives_its_outer_entry)
 
 TEST_F(map_use, bpftool_shows_it)
 {
-	const char *tool = getenv("BPFTOOL");
-	char command[256], text[4096];
-	struct bpf_map_info info = {};
-	__u32 len = sizeof(info);
+	char text[4096];
 
-	ASSERT_NE(tool, NULL) TH_LOG("set BPFTOOL to a bpftool binary");
-	ASSERT_EQ(bpf_map_get_info_by_fd(self->map, &info, &len), 0);
-	snprintf(command, sizeof(command), "%s map show id %u", tool, info.id);
-	ASSERT_EQ(output_of(command, text, sizeof(text)), 0);
+	ASSERT_EQ(output_of_bpftool(text, sizeof(text), "map show id %u",
+				    id_of(self->map)), 0);
 	EXPECT_NE(strstr(text, "sk_storage"), NULL) TH_LOG("%s", text);
 	EXPECT_NE(strstr(text, "main_map"), NULL);
 	EXPECT_NE(strstr(text, "key 4B  value 8B  max_entries 0"), NULL)
 		TH_LOG("%s", text);
 	/* A socket's fd means nothing to another process: no keys to dump. */
-	snprintf(command, sizeof(command), "%s map dump id %u 2>&1", tool,
-		 info.id);
-	output_of(command, text, sizeof(text));
+	output_of_bpftool(text, sizeof(text), "map dump id %u 2>&1",
+			  id_of(self->map));
 	EXPECT_STREQ(text, "[]\n");
 }
 

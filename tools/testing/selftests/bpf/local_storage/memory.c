@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Charging, limits, failing allocations, and that everything comes back. */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include "sockopt.skel.h"
 #include <sched.h>
 #include <sys/syscall.h>

@@ -3,15 +3,10 @@
  * Calls that interrupt another call on the same processor: a hardware
  * breakpoint is where a change of a task's values writes, with locks held.
  */
-#include "common.h"
-#include <linux/hw_breakpoint.h>
-#include <linux/perf_event.h>
-#include <sched.h>
-#include <sys/syscall.h>
+#include "harness.h"
+#include "breakpoint.h"
 #include "progs/nested.h"
 #include "nested.skel.h"
-
-#define MAX_CPUS	64
 
 /* Answers that a nested call may get, as bits. */
 enum {
@@ -163,23 +158,6 @@ FIXTURE_VARIANT_ADD(nested, end_of_map) {
 	},
 };
 
-static int cpus(void)
-{
-	return sysconf(_SC_NPROCESSORS_ONLN);
-}
-
-static int breakpoint(__u64 address, int cpu)
-{
-	struct perf_event_attr attr = {
-		.type = PERF_TYPE_BREAKPOINT, .size = sizeof(attr),
-		.bp_type = HW_BREAKPOINT_W, .bp_addr = address,
-		.bp_len = HW_BREAKPOINT_LEN_8, .sample_period = 1,
-	};
-
-	return syscall(SYS_perf_event_open, &attr, -1, cpu, -1,
-		       PERF_FLAG_FD_CLOEXEC);
-}
-
 FIXTURE_SETUP(nested)
 {
 	struct nested *skel = nested__open();
@@ -204,15 +182,6 @@ FIXTURE_SETUP(nested)
 	}
 	for (i = 0; i < MAX_CPUS; i++)
 		self->breakpoints[i] = -1;
-}
-
-static void remove_breakpoints(int *breakpoints)
-{
-	for (int i = 0; i < MAX_CPUS; i++) {
-		if (breakpoints[i] >= 0)
-			close(breakpoints[i]);
-		breakpoints[i] = -1;
-	}
 }
 
 FIXTURE_TEARDOWN(nested)
@@ -273,16 +242,6 @@ static struct outcome expected(const struct change *change, enum nested_op op,
 	if (op == DELETE_APART)
 		outcome.in[APART] = -ENOENT;
 	return outcome;
-}
-
-static int watch(int *breakpoints, __u64 address)
-{
-	for (int i = 0; i < cpus(); i++) {
-		breakpoints[i] = breakpoint(address, i);
-		if (breakpoints[i] < 0)
-			return -errno;
-	}
-	return 0;
 }
 
 /* Let there be what the change begins with; returns what it will write to. */
@@ -362,139 +321,6 @@ TEST_F(nested, fails_only_for_locks_of_this_processor)
 				TH_LOG("op %d, map %d", op, i);
 		}
 	}
-}
-
-/* A lock of another processor's is waited for, whatever is held here. */
-
-struct other {
-	int map, pid, errors;
-	bool stop;
-};
-
-static void on_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
-
-static void *change_own(void *arg)
-{
-	struct other *other = arg;
-	int self, err;
-
-	on_cpu(0);
-	self = syscall(SYS_pidfd_open, gettid(), O_EXCL);
-	__atomic_store_n(&other->pid, gettid(), __ATOMIC_RELEASE);
-	for (int i = 0; !__atomic_load_n(&other->stop, __ATOMIC_RELAXED); i++) {
-		err = i & 1 ? delete(other->map, self) :
-			      update(other->map, self, i, 0);
-		other->errors += err && err != -ENOENT;
-	}
-	delete(other->map, self);
-	close(self);
-	return NULL;
-}
-
-FIXTURE(crossing) {
-	struct nested *skel;
-	struct other other;
-	pthread_t thread;
-	int self, breakpoints[MAX_CPUS];
-};
-
-FIXTURE_SETUP(crossing)
-{
-	struct nested *skel = nested__open();
-
-	memset(self->breakpoints, -1, sizeof(self->breakpoints));
-	ASSERT_NE(skel, NULL);
-	self->skel = skel;
-	bpf_program__set_autoload(skel->progs.on_breakpoint, true);
-	ASSERT_EQ(nested__load(skel), 0);
-	ASSERT_EQ(nested__attach(skel), 0);
-	self->self = pidfd_open(getpid(), 0);
-	self->other.map = bpf_map__fd(skel->maps.missing);
-}
-
-FIXTURE_TEARDOWN(crossing)
-{
-	remove_breakpoints(self->breakpoints);
-	nested__destroy(self->skel);
-	close(self->self);
-}
-
-/*
- * Let the kernel's coarse clock go on, and jiffies with it: so many blocks are
- * to be had in interrupts from one to the next, and guests lose ticks.
- */
-static void await_tick(void)
-{
-	struct timespec begin, now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &begin);
-	do {
-		usleep(1000);
-		clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	} while (now.tv_sec == begin.tv_sec && now.tv_nsec == begin.tv_nsec);
-}
-
-static void show(const struct nested *skel)
-{
-	const struct crossed *c = &skel->bss->crossed;
-
-	printf("# %d traps: %llu created, %llu deleted, %llu missing\n",
-	       skel->bss->traps, c->created, c->deleted, c->missing);
-	printf("# refused: %llu NULL, %llu busy, %llu late\n", c->null,
-	       c->busy, c->late);
-}
-
-TEST_F(crossing, locks_of_another_processor_are_waited_for)
-{
-	const struct change change = { .kept = true };
-	struct nested *skel = self->skel;
-	int map = bpf_map__fd(skel->maps.same), i;
-	int fds[MAPS] = { map, bpf_map__fd(skel->maps.kept) };
-	int owners[MAPS] = { self->self, self->self };
-	struct crossed *c = &skel->bss->crossed;
-	long long empty = fdinfo_number(self->other.map, "memlock");
-	__u64 address;
-
-	if (cpus() < 2)
-		SKIP(return, "there is no other processor");
-	if (is_stock())
-		SKIP(return, INSIDE_OURS);
-	address = prepare(&change, skel, fds, owners, CROSS);
-	ASSERT_NE(address, 0);
-	on_cpu(1);
-	ASSERT_EQ(pthread_create(&self->thread, NULL, change_own,
-				 &self->other), 0);
-	EXPECT_TRUE(EVENTUALLY(__atomic_load_n(&self->other.pid,
-					       __ATOMIC_ACQUIRE)));
-	skel->bss->other_pid = self->other.pid;
-	set_trap(skel, CROSS, address);
-	EXPECT_EQ(watch(self->breakpoints, address), 0);
-	for (i = 0; i < rounds() * 200; i++) {
-		EXPECT_EQ(update(map, self->self, i, 0), 0);
-		EXPECT_EQ(delete(map, self->self), 0);
-		if (i % 50 == 0)
-			await_tick();
-	}
-	skel->bss->pid = 0;
-	__atomic_store_n(&self->other.stop, true, __ATOMIC_RELAXED);
-	pthread_join(self->thread, NULL);
-	show(skel);
-	EXPECT_EQ(skel->bss->traps, 2 * i);
-	EXPECT_EQ(self->other.errors, 0);
-	EXPECT_GT(c->created, 0);
-	EXPECT_GT(c->deleted, 0);
-	EXPECT_EQ(c->null, 0);
-	EXPECT_EQ(c->busy, 0);
-	EXPECT_EQ(c->odd, 0);
-	EXPECT_TRUE(EVENTUALLY(fdinfo_number(self->other.map, "memlock") ==
-			       empty));
 }
 
 /* Programs on functions that are called with locks held, or with none. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What libbpf and bpftool find out about the kernel's local storage. */
-#include "common.h"
+#include "harness.h"
 
 FIXTURE(probe) {
 };
@@ -150,13 +150,9 @@ TEST(bpftool_finds_types_and_helpers)
 		{ "- bpf_inode_storage_delete\n", I },
 	};
 	static char text[1 << 20];
-	char command[256];
 
-	ASSERT_NE(getenv("BPFTOOL"), NULL)
-		TH_LOG("set BPFTOOL to a bpftool binary");
-	snprintf(command, sizeof(command), "%s feature probe kernel",
-		 getenv("BPFTOOL"));
-	ASSERT_EQ(output_of(command, text, sizeof(text)), 0);
+	ASSERT_EQ(output_of_bpftool(text, sizeof(text), "feature probe kernel"),
+		  0);
 	for (int i = 0; i < ARRAY_SIZE(storage_types); i++) {
 		char line[128];
 

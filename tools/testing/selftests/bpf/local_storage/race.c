@@ -3,14 +3,14 @@
  * Threads that get into each other's way.  What must not happen is a crash, a
  * report of the debug kernel, a wrong value, or a byte that stays charged.
  */
-#include "common.h"
-#include "sockopt.skel.h"
+#include "harness.h"
+#include "operate.h"
 
 #define SOCKETS	32
 #define MAPS	40
 
 struct shared {
-	struct sockopt *skel;
+	struct operator operator;
 	pthread_barrier_t barrier;
 	int sockets[SOCKETS];
 	int maps[MAPS];
@@ -28,20 +28,13 @@ struct shared {
 
 FIXTURE(race) {
 	struct shared s;
-	struct bpf_link *link;
-	int cgroup;
 };
 
 FIXTURE_SETUP(race)
 {
 	struct shared *s = &self->s;
 
-	s->skel = sockopt__open_and_load();
-	ASSERT_NE(s->skel, NULL);
-	self->cgroup = root_cgroup();
-	self->link = bpf_program__attach_cgroup(s->skel->progs.on_getsockopt,
-						self->cgroup);
-	ASSERT_NE(self->link, NULL);
+	ASSERT_EQ(start_operator(&s->operator), 0);
 	for (int i = 0; i < SOCKETS; i++)
 		s->sockets[i] = tcp_socket();
 	for (int i = 0; i < MAPS; i++)
@@ -54,9 +47,7 @@ FIXTURE_TEARDOWN(race)
 		close(self->s.sockets[i]);
 	for (int i = 0; i < MAPS; i++)
 		close(self->s.maps[i]);
-	bpf_link__destroy(self->link);
-	sockopt__destroy(self->s.skel);
-	close(self->cgroup);
+	end_operator(&self->s.operator);
 }
 
 static void run(struct shared *s, int n, void *(*bodies[])(void *))
@@ -329,7 +320,7 @@ TEST_F(race, create_against_close)
 {
 	void *(*bodies[])(void *) = { create_values, create_values,
 				      reopen_sockets };
-	int map = bpf_map__fd(self->s.skel->maps.main_map);
+	int map = bpf_map__fd(self->s.operator.skel->maps.main_map);
 	long long empty = fdinfo_number(map, "memlock");
 
 	run(&self->s, 3, bodies);

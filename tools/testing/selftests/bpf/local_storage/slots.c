@@ -3,27 +3,21 @@
  * Many maps: with a slot of their own, without one, and changing places; and
  * maps that ask for a slot, or for none.
  */
-#include "common.h"
-#include "sockopt.skel.h"
+#include "harness.h"
+#include "operate.h"
 
 #define MAX_MAPS OUTER_ENTRIES
 
 FIXTURE(slots) {
-	struct sockopt *skel;
-	struct bpf_link *link;
-	int cgroup, outer, sk;
+	struct operator operator;
+	int outer, sk;
 	int maps[MAX_MAPS];
 };
 
 FIXTURE_SETUP(slots)
 {
-	self->skel = sockopt__open_and_load();
-	ASSERT_NE(self->skel, NULL);
-	self->cgroup = root_cgroup();
-	self->link = bpf_program__attach_cgroup(self->skel->progs.on_getsockopt,
-						self->cgroup);
-	ASSERT_NE(self->link, NULL);
-	self->outer = bpf_map__fd(self->skel->maps.outer);
+	ASSERT_EQ(start_operator(&self->operator), 0);
+	self->outer = bpf_map__fd(self->operator.skel->maps.outer);
 	self->sk = tcp_socket();
 	for (int i = 0; i < MAX_MAPS; i++)
 		self->maps[i] = NO_MAP;
@@ -34,9 +28,7 @@ FIXTURE_TEARDOWN(slots)
 	for (int i = 0; i < MAX_MAPS; i++)
 		if (self->maps[i] != NO_MAP)
 			close(self->maps[i]);
-	bpf_link__destroy(self->link);
-	sockopt__destroy(self->skel);
-	close(self->cgroup);
+	end_operator(&self->operator);
 	close(self->sk);
 }
 
@@ -70,8 +62,8 @@ static int drop_map(struct sockopt *skel, int *maps, __u32 i)
 	return bpf_map_delete_elem(bpf_map__fd(skel->maps.outer), &i);
 }
 
-#define ADD(i)	ASSERT_EQ(add_map(self->skel, self->maps, i), 0)
-#define DROP(i)	ASSERT_EQ(drop_map(self->skel, self->maps, i), 0)
+#define ADD(i)	ASSERT_EQ(add_map(self->operator.skel, self->maps, i), 0)
+#define DROP(i)	ASSERT_EQ(drop_map(self->operator.skel, self->maps, i), 0)
 
 TEST_F(slots, every_count_of_maps)
 {
@@ -188,8 +180,6 @@ TEST_F(slots, updates_among_many)
 /* Flags that ask for a slot or against one; each kind has 16 of its own. */
 
 #define SLOTS			16
-#define BPF_F_STORAGE_SLOT	0x40000000U
-#define BPF_F_STORAGE_NO_SLOT	0x80000000U
 
 FIXTURE(flag) {
 	int maps[SLOTS], others[20];
@@ -200,8 +190,12 @@ EVERY_KIND(flag);
 
 FIXTURE_SETUP(flag)
 {
-	ASSERT_NE(getenv("FLAVOUR"), NULL) TH_LOG("set FLAVOUR to the kernel's");
+	const char *flavour = getenv("FLAVOUR");
+
 	self->stock = is_stock();
+	/* Where it is known which kernel runs, it is no question of finding. */
+	if (flavour)
+		ASSERT_EQ(self->stock, !strcmp(flavour, "stock"));
 	for (int i = 0; i < ARRAY_SIZE(self->maps); i++)
 		self->maps[i] = NO_MAP;
 	for (int i = 0; i < ARRAY_SIZE(self->others); i++)
@@ -339,15 +333,8 @@ TEST_F(flag, values_are_the_same)
 /* What bpftool prints of a map; options: "-j" for JSON. */
 static int describe(int map, const char *options, char *text, size_t size)
 {
-	struct bpf_map_info info = {};
-	__u32 len = sizeof(info);
-	char command[256];
-
-	if (bpf_map_get_info_by_fd(map, &info, &len))
-		return -errno;
-	snprintf(command, sizeof(command), "%s %s map show id %u",
-		 getenv("BPFTOOL"), options, info.id);
-	return output_of(command, text, size);
+	return output_of_bpftool(text, size, "%s map show id %u", options,
+				 id_of(map));
 }
 
 TEST_F(flag, bpftool_shows_it)
@@ -361,8 +348,6 @@ TEST_F(flag, bpftool_shows_it)
 	};
 	char text[4096];
 
-	ASSERT_NE(getenv("BPFTOOL"), NULL)
-		TH_LOG("set BPFTOOL to a bpftool binary");
 	NEEDS_SLOT_FLAGS();
 	self->maps[0] = create_with_slot(variant->type);
 	self->maps[1] = create_kind(variant->type, 8, BPF_F_STORAGE_NO_SLOT);

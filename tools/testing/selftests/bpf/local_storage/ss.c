@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* ss --bpf-maps: what a user of iproute2 sees of socket storage. */
-#include "diag.h"
+#include "harness.h"
+#include "inet_diag.h"
 
 static const struct kind kinds[] = {
 	{ AF_INET, IPPROTO_TCP, LISTENING },
@@ -70,7 +71,7 @@ static bool has_option(void)
 	return has;
 }
 
-static int port_of(const struct kind *kind, const struct sockaddr_in6 *addr)
+static int port_shown(const struct kind *kind, const struct sockaddr_in6 *addr)
 {
 	/* Where others have a port, a raw socket has its protocol. */
 	return type_of(kind) == SOCK_RAW ? kind->protocol : ntohs(addr->sin6_port);
@@ -94,7 +95,7 @@ FIXTURE_SETUP(ss)
 
 		self->sockets[i] = open_kind(&kinds[i], &addr, &peer,
 					     &self->servers[i]);
-		self->ports[i] = port_of(&kinds[i], &addr);
+		self->ports[i] = port_shown(&kinds[i], &addr);
 		ASSERT_EQ(bpf_map_update_elem(self->flows, &self->sockets[i],
 					      &flow, 0), 0);
 		ASSERT_EQ(set(self->numbers, self->sockets[i], i), 0);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* bpf(2) on the elements of a map of sockets: what only sockets have. */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 
 FIXTURE(fd_key) {
 	int map, sk;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* bpftool, and libbpf's probes, on maps of socket storage. */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include "iter.skel.h"
 #include <libgen.h>
 #include <sys/wait.h>
@@ -19,8 +20,8 @@ FIXTURE(tool) {
 
 FIXTURE_SETUP(tool)
 {
-	if (!getenv("BPFTOOL"))
-		SKIP(return, "no bpftool in $BPFTOOL");
+	if (output_of_bpftool(self->text, sizeof(self->text), "version"))
+		SKIP(return, "no bpftool on the PATH, nor in $BPFTOOL");
 	self->map = create_with(8, 0);
 	ASSERT_GE(self->map, 0);
 	self->sk = tcp_socket();
@@ -34,15 +35,6 @@ FIXTURE_TEARDOWN(tool)
 	unlink(ITER);
 	close(self->map);
 	close(self->sk);
-}
-
-static __u32 id_of(int map)
-{
-	struct bpf_map_info info = {};
-	__u32 len = sizeof(info);
-
-	bpf_map_get_info_by_fd(map, &info, &len);
-	return info.id;
 }
 
 static const char *directory(char *path, size_t size)
@@ -60,12 +52,13 @@ static const char *directory(char *path, size_t size)
  */
 static int shell(const char *command, int map, int sk, char *text, size_t size)
 {
-	char line[2048], path[512];
+	char line[4096], path[512];
 	FILE *pipe;
 	size_t n;
 
-	snprintf(line, sizeof(line), "T=$BPFTOOL ID=%u SK=%d DIR=%s; { %s; } 2>&1",
-		 id_of(map), sk, directory(path, sizeof(path)), command);
+	snprintf(line, sizeof(line), "T=%s ID=%u SK=%d DIR=%s; { %s; } 2>&1",
+		 bpftool(), id_of(map), sk, directory(path, sizeof(path)),
+		 command);
 	text[0] = 0;
 	pipe = popen(line, "r");
 	if (!pipe)

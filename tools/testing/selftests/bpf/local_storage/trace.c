@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Tracing programs: where the helpers work, and where they must not. */
-#include "common.h"
+#include "harness.h"
+#include "net.h"
 #include "sockopt.skel.h"
 #include "trace.skel.h"
 #include <sched.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What the verifier makes of programs that use local storage. */
-#include "common.h"
+#include "harness.h"
 #include "refused.skel.h"
 
 /* Load one program of the object; its verifier log goes to log. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Deleted values wait for a grace period: not for more memory than there is. */
-#include "common.h"
+#include "harness.h"
 #include "progs/waiting.h"
 #include "waiting.skel.h"
 

@@ -173,13 +173,57 @@ static __always_inline void cross(void)
 	bpf_task_release(other);
 }
 
+/* Each change is in the way of the other processor's. */
+__u64 watched_other;
+int arrived;
+
+static int other_has_arrived(__u32 i, void *ctx)
+{
+	return *(volatile int *)&arrived > 1;
+}
+
+static __always_inline void meet(bool is_other)
+{
+	struct task_struct *other = bpf_task_from_pid(is_other ? pid :
+								 other_pid);
+	__u64 begin;
+	int late = 0;
+
+	if (!other)
+		return;
+	__sync_fetch_and_add(&arrived, 1);
+	bpf_loop(LOOKS, other_has_arrived, NULL, 0);
+	for (int i = 0; i < MEETINGS; i++) {
+		begin = bpf_ktime_get_ns();
+		if (bpf_task_storage_get(&missing, other, 0, CREATE))
+			bpf_task_storage_delete(&missing, other);
+		else
+			late += waited_since(begin);
+	}
+	__sync_fetch_and_add(&arrived, -1);
+	if (late)
+		__sync_fetch_and_add(&crossed.late, 1);
+	if (late > 1)
+		__sync_fetch_and_add(&crossed.again, late - 1);
+	bpf_task_release(other);
+}
+
 /* Called by the exception's handler, after what is watched was written. */
 SEC("?fentry/perf_bp_event")
 int BPF_PROG(on_breakpoint, struct perf_event *bp)
 {
 	struct task_struct *task;
 
-	if (!pid || bp->attr.bp_addr != watched)
+	if (!pid)
+		return 0;
+	if (op == MEET) {
+		if (bp->attr.bp_addr == watched)
+			meet(false);
+		else if (bp->attr.bp_addr == watched_other)
+			meet(true);
+		return 0;
+	}
+	if (bp->attr.bp_addr != watched)
 		return 0;
 	if (op == CROSS) {
 		traps++;

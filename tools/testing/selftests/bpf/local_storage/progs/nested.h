@@ -10,6 +10,7 @@ enum nested_op {
 	CREATE_APART, DELETE_APART,	/* of another owner, in another map */
 	NESTED_OPS,
 	CROSS,				/* what another processor is changing */
+	MEET,				/* the same, which is interrupted, too */
 };
 
 /* Initial values: of who was interrupted, and of who came between. */
@@ -19,6 +20,12 @@ enum nested_op {
 /* How often what another processor is changing is changed each time. */
 #define CROSSINGS	1
 
+/* How often where two that have interrupted changes wait for each other. */
+#define MEETINGS	4
+
+/* How long one of them looks whether the other is there. */
+#define LOOKS		(1 << 16)
+
 /* Nanoseconds: a call that is refused sooner did not wait. */
 #define AT_ONCE		100000000
 
@@ -27,6 +34,7 @@ struct crossed {
 	unsigned long long null, busy;	/* refused at once */
 	unsigned long long late;	/* refused after a wait */
 	unsigned long long odd;
+	unsigned long long again;	/* waits after one in vain */
 };
 
 #endif /* _NESTED_H */

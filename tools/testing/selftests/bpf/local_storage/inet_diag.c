@@ -1,63 +1,7 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/* Asking sock_diag for the storage of sockets, and taking answers apart. */
-#ifndef _DIAG_H
-#define _DIAG_H
+// SPDX-License-Identifier: GPL-2.0
+#include "inet_diag.h"
 
-#include "common.h"
-#include <linux/inet_diag.h>
-#include <linux/mptcp.h>
-#include <linux/netlink.h>
-#include <net/if.h>
-#include <sched.h>
-#include <sys/ioctl.h>
-
-#ifndef SO_COOKIE
-#define SO_COOKIE 57
-#endif
-#ifndef IPPROTO_MPTCP
-#define IPPROTO_MPTCP 262
-#endif
-
-#define MPTCP_LEVEL	284
-
-/* Those of sockets that nobody has closed. */
-#define OPEN_STATES	(1 << TCP_ESTABLISHED | 1 << TCP_CLOSE_WAIT |	\
-			 1 << TCP_LISTEN | 1 << TCP_CLOSE |		\
-			 1 << BOUND_INACTIVE)
-#define BOUND_INACTIVE	13
-#define MAX_VALUES	256
-#define ROOMY		(4 << 20)
-
-/* More than this many datagrams and a dump is taken to be endless. */
-#define TOO_MANY	100000
-
-struct request {
-	struct nlmsghdr nlh;
-	struct inet_diag_req_v2 req;
-	char attrs[4096];
-};
-
-/* Messages, one after the other. */
-struct dump {
-	int err;
-	char *data;
-	size_t len;
-};
-
-struct value {
-	__u32 id, len;
-	const unsigned char *data;
-};
-
-/* What a dump says about one socket. */
-struct found {
-	int times, nests, n;
-	bool malformed;
-	struct value values[MAX_VALUES];
-};
-
-static struct nlattr *put(struct request *r, int type, const void *data,
-			  int len)
+struct nlattr *put(struct request *r, int type, const void *data, int len)
 {
 	struct nlattr *nla = (void *)r + r->nlh.nlmsg_len;
 
@@ -68,18 +12,17 @@ static struct nlattr *put(struct request *r, int type, const void *data,
 	return nla;
 }
 
-static struct nlattr *nest(struct request *r)
+struct nlattr *nest(struct request *r)
 {
 	return put(r, INET_DIAG_REQ_SK_BPF_STORAGES | NLA_F_NESTED, NULL, 0);
 }
 
-static void end_nest(struct request *r, struct nlattr *nla)
+void end_nest(struct request *r, struct nlattr *nla)
 {
 	nla->nla_len = (void *)r + r->nlh.nlmsg_len - (void *)nla;
 }
 
-/* Protocols that do not fit the request's byte have an attribute. */
-static void ask(struct request *r, int family, int protocol)
+void ask(struct request *r, int family, int protocol)
 {
 	__u32 number = protocol;
 
@@ -94,9 +37,8 @@ static void ask(struct request *r, int family, int protocol)
 		put(r, INET_DIAG_REQ_PROTOCOL, &number, sizeof(number));
 }
 
-/* No maps are all maps. */
-static void ask_storage(struct request *r, int family, int protocol,
-			const int *maps, int n)
+void ask_storage(struct request *r, int family, int protocol, const int *maps,
+		 int n)
 {
 	struct nlattr *nla;
 
@@ -129,12 +71,8 @@ static __u32 mptcp_token(int fd)
 	return info.mptcpi_token;
 }
 
-/*
- * Make a dump's request one for the socket of these addresses.  Where MPTCP
- * expects a token, TCP has a cookie, or none.
- */
-static void ask_one(struct request *r, int sk, const struct sockaddr_in6 *addr,
-		    const struct sockaddr_in6 *peer)
+void ask_one(struct request *r, int sk, const struct sockaddr_in6 *addr,
+	     const struct sockaddr_in6 *peer)
 {
 	struct inet_diag_sockid *id = &r->req.id;
 	__u8 protocol = r->req.sdiag_protocol;
@@ -154,7 +92,7 @@ static void ask_one(struct request *r, int sk, const struct sockaddr_in6 *addr,
 	}
 }
 
-static int diag_socket(void)
+int diag_socket(void)
 {
 	return socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG);
 }
@@ -182,11 +120,7 @@ static int keep(struct dump *dump, char *data, int len)
 	return len ? -EBADMSG : 1;
 }
 
-/*
- * Read what is left of an answer.  A buffer of no size is made as large as
- * what there is to be read, datagram by datagram.
- */
-static void receive(int nl, struct dump *dump, int size)
+void receive(int nl, struct dump *dump, int size)
 {
 	char *data = NULL;
 	int len, i = 0;
@@ -207,12 +141,12 @@ static void receive(int nl, struct dump *dump, int size)
 	free(data);
 }
 
-static int send_request(int nl, const struct request *r)
+int send_request(int nl, const struct request *r)
 {
 	return send(nl, r, r->nlh.nlmsg_len, 0) < 0 ? -errno : 0;
 }
 
-static struct dump run_on(int nl, const struct request *r, int size)
+struct dump run_on(int nl, const struct request *r, int size)
 {
 	struct dump dump = { .err = send_request(nl, r) };
 
@@ -221,7 +155,7 @@ static struct dump run_on(int nl, const struct request *r, int size)
 	return dump;
 }
 
-static struct dump run(const struct request *r)
+struct dump run(const struct request *r)
 {
 	int nl = diag_socket();
 	struct dump dump = run_on(nl, r, ROOMY);
@@ -230,8 +164,7 @@ static struct dump run(const struct request *r)
 	return dump;
 }
 
-/* What a request comes to where only that matters. */
-static int outcome(const struct request *r)
+int outcome(const struct request *r)
 {
 	struct dump dump = run(r);
 
@@ -239,8 +172,7 @@ static int outcome(const struct request *r)
 	return dump.err;
 }
 
-static struct dump dump_storage(int family, int protocol, const int *maps,
-				int n)
+struct dump dump_storage(int family, int protocol, const int *maps, int n)
 {
 	struct request r;
 
@@ -248,36 +180,12 @@ static struct dump dump_storage(int family, int protocol, const int *maps,
 	return run(&r);
 }
 
-#define attr_data(nla)	((const void *)(nla) + NLA_HDRLEN)
-#define attr_len(nla)	((int)(nla)->nla_len - NLA_HDRLEN)
-#define attr_type(nla)	((nla)->nla_type & NLA_TYPE_MASK)
-
-#define for_each_attr(nla, data, len, left)				\
-	for (nla = (const void *)(data), left = (len);			\
-	     left >= NLA_HDRLEN && nla->nla_len >= NLA_HDRLEN &&	\
-	     nla->nla_len <= left;					\
-	     left -= NLA_ALIGN(nla->nla_len),				\
-	     nla = (const void *)nla + NLA_ALIGN(nla->nla_len))
-
-#define for_each_message(nlh, dump, left)				\
-	for (nlh = (const void *)(dump)->data, left = (dump)->len;	\
-	     NLMSG_OK(nlh, left); nlh = NLMSG_NEXT(nlh, left))
-
-static __u64 cookie_in(const struct nlmsghdr *nlh)
+__u64 cookie_in(const struct nlmsghdr *nlh)
 {
 	const struct inet_diag_msg *msg = NLMSG_DATA(nlh);
 
 	return msg->id.idiag_cookie[0] |
 	       (__u64)msg->id.idiag_cookie[1] << 32;
-}
-
-static __u64 cookie_of(int fd)
-{
-	__u64 cookie = 0;
-	socklen_t len = sizeof(cookie);
-
-	getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len);
-	return cookie;
 }
 
 /* False unless there is one id, and one value behind it, and no more. */
@@ -322,7 +230,7 @@ static void take_values(struct found *found, const struct nlattr *storages)
 		found->malformed = true;
 }
 
-static void take_message(struct found *found, const struct nlmsghdr *nlh)
+void take_message(struct found *found, const struct nlmsghdr *nlh)
 {
 	const struct inet_diag_msg *msg = NLMSG_DATA(nlh);
 	const struct nlattr *nla;
@@ -337,7 +245,7 @@ static void take_message(struct found *found, const struct nlmsghdr *nlh)
 		found->malformed = true;
 }
 
-static struct found find(const struct dump *dump, int fd)
+struct found find(const struct dump *dump, int fd)
 {
 	__u64 cookie = cookie_of(fd);
 	struct found found = {};
@@ -350,7 +258,7 @@ static struct found find(const struct dump *dump, int fd)
 	return found;
 }
 
-static int count_messages(const struct dump *dump)
+int count_messages(const struct dump *dump)
 {
 	const struct nlmsghdr *nlh;
 	size_t left;
@@ -361,8 +269,7 @@ static int count_messages(const struct dump *dump)
 	return n;
 }
 
-/* The value of a map; NULL if it is not there, or is there twice. */
-static const struct value *value_of(const struct found *found, __u32 id)
+const struct value *value_of(const struct found *found, __u32 id)
 {
 	const struct value *value = NULL;
 
@@ -376,7 +283,7 @@ static const struct value *value_of(const struct found *found, __u32 id)
 	return value;
 }
 
-static __u64 number_of_value(const struct value *value)
+__u64 number_of_value(const struct value *value)
 {
 	__u64 number = ~0ULL;
 
@@ -385,16 +292,7 @@ static __u64 number_of_value(const struct value *value)
 	return number;
 }
 
-static __u32 id_of(int map)
-{
-	struct bpf_map_info info = {};
-	__u32 len = sizeof(info);
-
-	return bpf_map_get_info_by_fd(map, &info, &len) ? 0 : info.id;
-}
-
-/* Nothing refers to any of the maps any more. */
-static bool gone(const __u32 *ids, int n)
+bool gone(const __u32 *ids, int n)
 {
 	for (int i = 0; i < n; i++) {
 		int fd = bpf_map_get_fd_by_id(ids[i]);
@@ -407,12 +305,12 @@ static bool gone(const __u32 *ids, int n)
 	return true;
 }
 
-static int set(int map, int fd, __u64 value)
+int set(int map, int fd, __u64 value)
 {
 	return bpf_map_update_elem(map, &fd, &value, 0);
 }
 
-static void bind_any(int fd, int family, struct sockaddr_in6 *addr)
+void bind_any(int fd, int family, struct sockaddr_in6 *addr)
 {
 	struct sockaddr_in *v4 = (void *)addr;
 	socklen_t len = sizeof(*addr);
@@ -427,7 +325,7 @@ static void bind_any(int fd, int family, struct sockaddr_in6 *addr)
 	getsockname(fd, (void *)addr, &len);
 }
 
-static int listener(int family, int protocol, struct sockaddr_in6 *addr)
+int listener(int family, int protocol, struct sockaddr_in6 *addr)
 {
 	int fd = socket(family, SOCK_STREAM, protocol);
 
@@ -436,15 +334,7 @@ static int listener(int family, int protocol, struct sockaddr_in6 *addr)
 	return fd;
 }
 
-enum state { BOUND, LISTENING, CONNECTED };
-
-/* Where the kernel looks for a socket. */
-struct kind {
-	int family, protocol;
-	enum state state;
-};
-
-static int type_of(const struct kind *kind)
+int type_of(const struct kind *kind)
 {
 	switch (kind->protocol) {
 	case IPPROTO_TCP:
@@ -457,9 +347,8 @@ static int type_of(const struct kind *kind)
 	}
 }
 
-/* A socket, its address, that of its peer, and the listener in between. */
-static int open_kind(const struct kind *kind, struct sockaddr_in6 *addr,
-		     struct sockaddr_in6 *peer, int *server)
+int open_kind(const struct kind *kind, struct sockaddr_in6 *addr,
+	      struct sockaddr_in6 *peer, int *server)
 {
 	int fd = socket(kind->family, type_of(kind), kind->protocol);
 
@@ -476,14 +365,14 @@ static int open_kind(const struct kind *kind, struct sockaddr_in6 *addr,
 	return -1;
 }
 
-static int tcp_listener(void)
+int tcp_listener(void)
 {
 	struct sockaddr_in6 addr;
 
 	return listener(AF_INET, IPPROTO_TCP, &addr);
 }
 
-static int network_err;
+int network_err;
 
 /*
  * A network of the tests' own, where nobody else's sockets are.  It is made
@@ -503,5 +392,3 @@ static __attribute__((constructor)) void enter_network(void)
 		network_err = -errno;
 	close(fd);
 }
-
-#endif /* _DIAG_H */

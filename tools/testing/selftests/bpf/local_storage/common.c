@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "net.h"
+#include <libgen.h>
+#include <stdarg.h>
+
+struct btf *types_for(__u32 value_size)
+{
+	struct btf *btf = btf__new_empty();
+	int chars;
+
+	btf__add_int(btf, "int", 4, BTF_INT_SIGNED);
+	chars = btf__add_int(btf, "char", 1, BTF_INT_CHAR);
+	btf__add_array(btf, 1, chars, value_size);
+	return btf;
+}
+
+struct btf *types_with_lock(void)
+{
+	struct btf *btf = btf__new_empty();
+	int u32, lock;
+
+	btf__add_int(btf, "int", 4, BTF_INT_SIGNED);
+	u32 = btf__add_int(btf, "unsigned int", 4, 0);
+	lock = btf__add_struct(btf, "bpf_spin_lock", 4);
+	btf__add_field(btf, "val", u32, 0, 0);
+	btf__add_struct(btf, "value", 8);
+	btf__add_field(btf, "lock", lock, 0, 0);
+	btf__add_field(btf, "number", u32, 32, 0);
+	return btf;
+}
+
+struct spec spec_for(struct btf *btf, __u32 value_size)
+{
+	btf__load_into_kernel(btf);
+	return (struct spec){
+		.type = BPF_MAP_TYPE_SK_STORAGE, .key_size = 4,
+		.value_size = value_size, .flags = BPF_F_NO_PREALLOC,
+		.btf_fd = btf__fd(btf), .key_type = 1,
+		.value_type = btf__type_cnt(btf) - 1,
+	};
+}
+
+int create(const struct spec *spec)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts,
+		.map_flags = spec->flags, .btf_fd = spec->btf_fd,
+		.btf_key_type_id = spec->key_type,
+		.btf_value_type_id = spec->value_type);
+	int fd = bpf_map_create(spec->type, "storage", spec->key_size,
+				spec->value_size, spec->max_entries, &opts);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int create_kind(__u32 type, __u32 value_size, __u32 flags)
+{
+	struct btf *btf = types_for(value_size);
+	struct spec spec = spec_for(btf, value_size);
+	int fd;
+
+	spec.type = type;
+	spec.flags |= flags;
+	fd = create(&spec);
+	btf__free(btf);
+	return fd;
+}
+
+int create_with(__u32 value_size, __u32 flags)
+{
+	return create_kind(BPF_MAP_TYPE_SK_STORAGE, value_size, flags);
+}
+
+__u32 id_of(int map)
+{
+	struct bpf_map_info info = {};
+	__u32 len = sizeof(info);
+
+	return bpf_map_get_info_by_fd(map, &info, &len) ? 0 : info.id;
+}
+
+int update(int map, int fd, __u64 value, __u64 flags)
+{
+	return bpf_map_update_elem(map, &fd, &value, flags);
+}
+
+long long lookup(int map, int fd)
+{
+	long long value = 0;
+	int err = bpf_map_lookup_elem(map, &fd, &value);
+
+	return err ?: value;
+}
+
+int delete(int map, int fd)
+{
+	return bpf_map_delete_elem(map, &fd);
+}
+
+int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY), err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+long long number_in(const char *path, const char *name)
+{
+	FILE *file = fopen(path, "r");
+	long long number = -1;
+	char line[128];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (!strncmp(line, name, strlen(name)))
+			sscanf(line + strlen(name), "%*[: ]%lli", &number);
+	if (file)
+		fclose(file);
+	return number;
+}
+
+long long fdinfo_number(int fd, const char *name)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	return number_in(path, name);
+}
+
+bool is_stock(void)
+{
+	static int map;
+
+	if (!map) {
+		map = create_with(8, BPF_F_STORAGE_NO_SLOT);
+		if (map >= 0)
+			close(map);
+	}
+	return map == -EINVAL;
+}
+
+bool goes_on(int turn, int least, int seen)
+{
+	return turn < least || (seen < ENOUGH && turn < least * 1000);
+}
+
+bool is_rt(void)
+{
+	struct utsname name;
+
+	return !uname(&name) && strstr(name.version, "PREEMPT_RT");
+}
+
+int root_cgroup(void)
+{
+	return open(CGROUP, O_RDONLY | O_DIRECTORY);
+}
+
+int run_program(struct bpf_program *prog)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts);
+
+	return bpf_prog_test_run_opts(bpf_program__fd(prog), &opts) ?:
+	       opts.retval;
+}
+
+__u64 find_only_pcpu_hot(void)
+{
+	unsigned long long address, found = 0;
+	char name[128];
+	struct btf *btf;
+	FILE *file;
+	int id;
+
+	if (sysconf(_SC_NPROCESSORS_CONF) > 1)
+		return 0;
+	btf = btf__load_vmlinux_btf();
+	id = btf__find_by_name_kind(btf, "pcpu_hot", BTF_KIND_VAR);
+	btf__free(btf);
+	file = id > 0 ? NULL : fopen("/proc/kallsyms", "r");
+	while (file && fscanf(file, "%llx %*c %127s%*[^\n]", &address,
+			      name) == 2)
+		if (!strcmp(name, "pcpu_hot"))
+			found = address;
+	if (file)
+		fclose(file);
+	return found;
+}
+
+int output_of(const char *command, char *text, size_t size)
+{
+	FILE *pipe = popen(command, "r");
+	size_t got = fread(text, 1, size - 1, pipe);
+
+	text[got] = 0;
+	return pclose(pipe);
+}
+
+const char *bpftool(void)
+{
+	/* Where it is built, and where it is installed. */
+	static const char * const places[] = { "tools/bpftool", "bpftool" };
+	static char path[1024];
+	char self[512] = {};
+
+	if (getenv("BPFTOOL"))
+		return getenv("BPFTOOL");
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
+		dirname(self);
+	for (int i = 0; i < ARRAY_SIZE(places); i++) {
+		snprintf(path, sizeof(path), "%s/%s", self, places[i]);
+		if (!access(path, X_OK))
+			return path;
+	}
+	return "bpftool";
+}
+
+int output_of_bpftool(char *text, size_t size, const char *arguments, ...)
+{
+	char command[1024];
+	va_list list;
+	int len;
+
+	len = snprintf(command, sizeof(command), "%s ", bpftool());
+	va_start(list, arguments);
+	vsnprintf(command + len, sizeof(command) - len, arguments, list);
+	va_end(list);
+	return output_of(command, text, size);
+}
+
+struct storage_owner new_task(void)
+{
+	struct storage_owner owner = { .pid = fork() };
+
+	if (!owner.pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		/* It is not to keep maps. */
+		close_range(3, ~0U, 0);
+		for (;;)
+			pause();
+	}
+	owner.fd = pidfd_open(owner.pid, 0);
+	return owner;
+}
+
+struct storage_owner new_cgroup_in(const char *parent)
+{
+	static int number;
+	struct storage_owner owner = {};
+
+	snprintf(owner.path, sizeof(owner.path), "%s/test-%d-%d", parent,
+		 getpid(), number++);
+	owner.fd = -1;
+	if (!mkdir(owner.path, 0700))
+		owner.fd = open(owner.path, O_RDONLY | O_DIRECTORY);
+	return owner;
+}
+
+struct storage_owner new_cgroup(void)
+{
+	return new_cgroup_in(CGROUP);
+}
+
+int enter_cgroup(const char *path)
+{
+	char procs[80], pid[16];
+
+	snprintf(procs, sizeof(procs), "%s/cgroup.procs",
+		 path[0] ? path : CGROUP);
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	return write_file(procs, pid);
+}
+
+struct storage_owner new_owner(__u32 map_type)
+{
+	switch (map_type) {
+	case BPF_MAP_TYPE_TASK_STORAGE:
+		return new_task();
+	case BPF_MAP_TYPE_CGRP_STORAGE:
+		return new_cgroup();
+	case BPF_MAP_TYPE_INODE_STORAGE:
+		return (struct storage_owner){
+			.fd = open("/tmp", O_TMPFILE | O_RDWR, 0600),
+		};
+	default:
+		return (struct storage_owner){ .fd = tcp_socket() };
+	}
+}
+
+__u64 inode_number(int fd)
+{
+	struct stat stat = {};
+
+	fstat(fd, &stat);
+	return stat.st_ino;
+}
+
+void end_owner(struct storage_owner *owner)
+{
+	close(owner->fd);
+	if (owner->pid > 0) {
+		kill(owner->pid, SIGKILL);
+		waitpid(owner->pid, NULL, 0);
+	}
+	if (owner->path[0])
+		rmdir(owner->path);
+}
+
+int rounds(void)
+{
+	return getenv("RACE_ROUNDS") ? atoi(getenv("RACE_ROUNDS")) : ROUNDS;
+}
