@@ -20,7 +20,9 @@ help:
 	@echo "make kunit   run the core's KUnit tests, natively and on 32 bits"
 	@echo "make lint    run the linters over what is in this repository"
 	@echo "make build   prepare the kernel tree build/src/ours and build it"
-	@echo "make clean   remove build/, the compiler cache included"
+	@echo "make clean   remove build/, the compiler cache included, and say what"
+	@echo "             else was added to this machine"
+	@echo "KERNEL_TARBALL=FILE takes a kernel source that you have as the base"
 
 demo: setup
 	@demo/run
@@ -51,6 +53,7 @@ setup:
 
 clean:
 	rm -rf build
+	@base/install --undo
 
 .PHONY: help demo check bench upstream-check schedulers kunit lint build \
 	setup clean
