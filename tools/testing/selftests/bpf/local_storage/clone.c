@@ -110,7 +110,7 @@ TEST_F(values, an_accepted_socket_inherits_what_is_cloned)
 	close(plain);
 }
 
-TEST_F(values, nothing_to_inherit)
+TEST_F(values, what_is_not_cloned_is_not_inherited)
 {
 	int plain = create_with(8, 0);
 
@@ -164,7 +164,7 @@ static bool has_bytes(int map, int fd, int seed, int size)
 
 #define SIZE(i)	sizes[(i) % ARRAY_SIZE(sizes)]
 
-TEST_F(values, every_count_of_maps)
+TEST_F(values, any_number_of_maps_is_inherited)
 {
 	int counts[] = { 1, 2, 5, 16, 17, 40 }, maps[40], n = 0;
 
@@ -422,7 +422,7 @@ static bool child_has_nothing(const FIXTURE_DATA(transport) *self)
 	       !optmem(self->child);
 }
 
-TEST_F(transport, child_inherits)
+TEST_F(transport, the_child_inherits)
 {
 	long long before = 0;
 
@@ -455,7 +455,7 @@ static int protocol_of(int fd)
 	return protocol;
 }
 
-TEST_F(transport, no_room_no_child)
+TEST_F(transport, without_room_there_is_no_child)
 {
 	bool refused = variant->inherits && !variant->falls_back;
 	int charged = optmem(self->listener), used;
@@ -714,7 +714,7 @@ TEST_F(race, a_child_gets_all_of_one_value)
 }
 
 /* An association that leaves a one-to-many socket is no clone either. */
-TEST(sctp_peeloff)
+TEST(a_peeled_off_association_inherits)
 {
 	struct address any = local_address(AF_INET);
 	sctp_peeloff_arg_t peel = {};

@@ -303,7 +303,7 @@ static int come_between(int times)
 	return 0;
 }
 
-TEST_F(one_cpu, no_spurious_failure)
+TEST_F(one_cpu, nothing_fails_that_interrupts_nothing)
 {
 	struct changes *c = &self->changes;
 	struct context *skel = self->skel;
@@ -650,7 +650,7 @@ static void show(const struct place *places, const char *const targets[],
 	}
 }
 
-TEST_F(context, create_and_delete)
+TEST_F(context, values_come_and_go)
 {
 	struct context *skel = self->skel;
 	struct place sum = {};

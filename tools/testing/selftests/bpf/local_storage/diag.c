@@ -365,7 +365,7 @@ static const struct {
 	{ "nest cuts the first's header", 8, 8, -13, 2 },
 };
 
-TEST_F(diag, wrong_lengths)
+TEST_F(diag, wrong_lengths_are_refused)
 {
 	for (int i = 0; i < ARRAY_SIZE(lengths); i++) {
 		struct nlattr *all, *first, *second;
@@ -433,7 +433,7 @@ TEST_F(diag, the_last_of_several_nests_counts)
 
 #define MANY	100
 
-TEST_F(diag, many_maps_named)
+TEST_F(diag, a_request_can_name_many_maps)
 {
 	struct request r;
 	struct found found;

@@ -229,7 +229,7 @@ static void check_end(struct __test_metadata *_metadata, struct shared *s)
 		s->maps[k] = create_with(WORDS * 8, 0);
 }
 
-TEST_F(diag_race, dumps_against_changing_values)
+TEST_F(diag_race, dumps_stand_changing_values)
 {
 	void *(*bodies[])(void *) = { dump_all, dump_named, give_up,
 				      change_values, change_values };
@@ -238,7 +238,7 @@ TEST_F(diag_race, dumps_against_changing_values)
 	check_end(_metadata, &self->s);
 }
 
-TEST_F(diag_race, dumps_against_changing_maps)
+TEST_F(diag_race, dumps_stand_changing_maps)
 {
 	void *(*bodies[])(void *) = { dump_all, dump_named, give_up,
 				      change_maps, change_maps };
@@ -309,7 +309,7 @@ static void *pass_by(void *arg)
 	return NULL;
 }
 
-TEST_F(diag_race, dumps_against_sockets_that_go_away)
+TEST_F(diag_race, dumps_stand_sockets_that_go_away)
 {
 	void *(*bodies[])(void *) = { dump_passing, dump_passing, give_up,
 				      pass_by, pass_by };
@@ -344,7 +344,7 @@ static void *ask_alone(void *arg)
 	return NULL;
 }
 
-TEST_F(diag_race, requests_for_one_socket_against_changes)
+TEST_F(diag_race, requests_for_one_socket_stand_changes)
 {
 	void *(*bodies[])(void *) = { ask_alone, ask_alone, change_maps,
 				      change_values };

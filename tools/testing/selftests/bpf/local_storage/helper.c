@@ -33,13 +33,13 @@ FIXTURE_TEARDOWN(helper)
 	close(self->sk);
 }
 
-TEST_F(helper, get_without_create)
+TEST_F(helper, get_alone_creates_nothing)
 {
 	EXPECT_EQ(operate(self->sk, MAIN_MAP, DO_GET, 0).err, -1);
 	EXPECT_EQ(optmem(self->sk), 0);
 }
 
-TEST_F(helper, create_zeroed)
+TEST_F(helper, a_new_value_is_zero)
 {
 	struct answer answer = operate(self->sk, MAIN_MAP, DO_CREATE, 7);
 
@@ -47,7 +47,7 @@ TEST_F(helper, create_zeroed)
 	EXPECT_EQ(answer.value, 0);
 }
 
-TEST_F(helper, create_with_initial_value)
+TEST_F(helper, a_new_value_is_what_was_given)
 {
 	struct answer answer = operate(self->sk, MAIN_MAP, DO_CREATE_WITH, 42);
 
@@ -83,7 +83,7 @@ TEST_F(helper, sees_what_userspace_wrote)
 	EXPECT_EQ(operate(self->sk, MAIN_MAP, DO_GET, 0).err, -1);
 }
 
-TEST_F(helper, delete)
+TEST_F(helper, a_value_is_deleted_once)
 {
 	EXPECT_EQ(operate(self->sk, MAIN_MAP, DO_DELETE, 0).err, -ENOENT);
 	operate(self->sk, MAIN_MAP, DO_CREATE, 0);
@@ -93,7 +93,7 @@ TEST_F(helper, delete)
 	EXPECT_EQ(optmem(self->sk), 0);
 }
 
-TEST_F(helper, unknown_flags)
+TEST_F(helper, unknown_flags_are_refused)
 {
 	EXPECT_EQ(operate(self->sk, MAIN_MAP, DO_BAD_FLAGS, 0).err, -1);
 	operate(self->sk, MAIN_MAP, DO_CREATE, 0);
@@ -163,14 +163,14 @@ static int scratch_exists(struct types *skel, int fd)
 #define EXCHANGE()							\
 	ASSERT_EQ(exchange(self->server, &self->client, &self->peer), 0)
 
-TEST_F(program_type, cgroup_sock)
+TEST_F(program_type, cgroup_sock_has_get)
 {
 	ATTACH(on_create);
 	self->client = tcp_socket();
 	EXPECT_EQ(count_of(self->skel, self->client, SOCK_CREATE), 1);
 }
 
-TEST_F(program_type, cgroup_sock_addr)
+TEST_F(program_type, cgroup_sock_addr_has_both)
 {
 	ATTACH(on_connect);
 	EXCHANGE();
@@ -178,7 +178,7 @@ TEST_F(program_type, cgroup_sock_addr)
 	EXPECT_TRUE(scratch_exists(self->skel, self->client));
 }
 
-TEST_F(program_type, cgroup_skb_egress)
+TEST_F(program_type, cgroup_skb_egress_has_both)
 {
 	ATTACH(on_egress);
 	EXCHANGE();
@@ -188,7 +188,7 @@ TEST_F(program_type, cgroup_skb_egress)
 	EXPECT_TRUE(scratch_exists(self->skel, self->peer));
 }
 
-TEST_F(program_type, cgroup_skb_ingress)
+TEST_F(program_type, cgroup_skb_ingress_has_both)
 {
 	ATTACH(on_ingress);
 	EXCHANGE();
@@ -196,7 +196,7 @@ TEST_F(program_type, cgroup_skb_ingress)
 	EXPECT_GE(count_of(self->skel, self->peer, SKB_INGRESS), 1);
 }
 
-TEST_F(program_type, sockops)
+TEST_F(program_type, sockops_has_both)
 {
 	ATTACH(on_sockops);
 	EXCHANGE();
@@ -205,7 +205,7 @@ TEST_F(program_type, sockops)
 	EXPECT_TRUE(scratch_exists(self->skel, self->client));
 }
 
-TEST_F(program_type, cgroup_sockopt)
+TEST_F(program_type, cgroup_sockopt_has_both)
 {
 	int one = 1;
 
@@ -216,7 +216,7 @@ TEST_F(program_type, cgroup_sockopt)
 	EXPECT_EQ(count_of(self->skel, self->client, SETSOCKOPT), 1);
 }
 
-TEST_F(program_type, sk_msg)
+TEST_F(program_type, sk_msg_has_both)
 {
 	int sockets = bpf_map__fd(self->skel->maps.sockets), zero = 0;
 	char byte = 'y';
@@ -240,7 +240,7 @@ static int run_once(struct bpf_program *prog)
 	return bpf_prog_test_run_opts(bpf_program__fd(prog), &opts);
 }
 
-TEST_F(program_type, tc)
+TEST_F(program_type, tc_has_both)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = if_nametoindex("lo"),
 		    .attach_point = BPF_TC_EGRESS);
@@ -257,7 +257,7 @@ TEST_F(program_type, tc)
 	bpf_tc_hook_destroy(&hook);
 }
 
-TEST_F(program_type, congestion_control)
+TEST_F(program_type, congestion_control_has_both)
 {
 	struct bpf_link *link;
 
@@ -298,7 +298,7 @@ static int ports_of(int fd)
 	return ntohs(remote.sin_port) << 16 | ntohs(local.sin_port);
 }
 
-TEST_F(program_type, full_socket_found_by_lookup)
+TEST_F(program_type, lookup_finds_a_full_socket)
 {
 	EXCHANGE();
 	self->skel->bss->port = ports_of(self->client);

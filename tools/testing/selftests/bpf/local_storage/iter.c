@@ -198,7 +198,7 @@ FIXTURE_TEARDOWN(iter)
 #define EXPECT_EACH_ONCE(size)						\
 	EXPECT_EQ(taken_once(&self->set, self->fd, size), self->set.n)
 
-TEST_F(iter, empty_map)
+TEST_F(iter, an_empty_map_ends_at_once)
 {
 	char byte;
 
@@ -213,7 +213,7 @@ TEST_F(iter, empty_map)
 	EXPECT_EQ(self->skel->bss->ends, 1);
 }
 
-TEST_F(iter, map_whose_values_are_gone)
+TEST_F(iter, values_that_are_gone_do_not_show)
 {
 	OPEN_SET(20);
 	for (int i = 0; i < 20; i += 2)
@@ -226,7 +226,7 @@ TEST_F(iter, map_whose_values_are_gone)
 	EXPECT_EQ(self->skel->bss->ends, 1);
 }
 
-TEST_F(iter, each_pair_once_and_then_the_end)
+TEST_F(iter, each_pair_shows_once_and_then_the_end)
 {
 	OPEN_SET(100);
 	ITERATE(dump);
@@ -252,7 +252,7 @@ TEST_F(iter, the_last_call_can_print)
 	free(text);
 }
 
-TEST_F(iter, sockets_of_every_family)
+TEST_F(iter, sockets_of_every_family_show)
 {
 	int kinds[][3] = {
 		{ AF_INET, SOCK_DGRAM }, { AF_INET6, SOCK_STREAM },
@@ -288,7 +288,7 @@ TEST_F(iter, values_of_other_maps_stay_out)
 	set_close(&both);
 }
 
-TEST_F(iter, ten_thousand_sockets)
+TEST_F(iter, ten_thousand_sockets_show_once)
 {
 	OPEN_SET(MANY);
 	ITERATE(dump);
@@ -298,7 +298,7 @@ TEST_F(iter, ten_thousand_sockets)
 }
 
 /* Several times what a read collects at most, so that reads end in between. */
-TEST_F(iter, resumed_whatever_the_size_of_a_read)
+TEST_F(iter, it_goes_on_whatever_the_size_of_a_read)
 {
 	size_t sizes[] = { 1, 7, 100, 4096, 1 << 20 };
 
@@ -311,7 +311,7 @@ TEST_F(iter, resumed_whatever_the_size_of_a_read)
 	self->fd = -1;
 }
 
-TEST_F(iter, two_at_a_time)
+TEST_F(iter, two_do_not_disturb_each_other)
 {
 	int fds[2];
 	char bytes[2][64 << 10];
@@ -337,7 +337,7 @@ TEST_F(iter, two_at_a_time)
 	}
 }
 
-TEST_F(iter, one_link_many_passes)
+TEST_F(iter, one_link_is_good_for_many_passes)
 {
 	int link;
 
@@ -356,7 +356,7 @@ TEST_F(iter, one_link_many_passes)
 	close(link);
 }
 
-TEST_F(iter, another_program_for_the_link)
+TEST_F(iter, the_link_takes_another_program)
 {
 	int link;
 
@@ -408,7 +408,7 @@ static int fill_wide(int map, int *fds, int n, size_t size)
 	return err;
 }
 
-TEST_F(iter, resumed_where_the_buffer_is_full)
+TEST_F(iter, it_goes_on_where_the_buffer_was_full)
 {
 	int map = create_with(WIDE, 0), fds[20], seen[256] = {};
 	unsigned char *text;
@@ -433,7 +433,7 @@ TEST_F(iter, resumed_where_the_buffer_is_full)
 	close(map);
 }
 
-TEST_F(iter, more_than_the_buffer_holds)
+TEST_F(iter, more_than_the_buffer_holds_is_an_error)
 {
 	int map = create_with(TOO_WIDE, 0), fds[3];
 	char byte;
@@ -454,7 +454,7 @@ TEST_F(iter, more_than_the_buffer_holds)
 	close(map);
 }
 
-TEST_F(iter, a_program_sleeps)
+TEST_F(iter, a_program_may_sleep)
 {
 	size_t size = 4096;
 	void *page = mmap(NULL, size, PROT_READ | PROT_WRITE,
@@ -472,7 +472,7 @@ TEST_F(iter, a_program_sleeps)
 	munmap(page, size);
 }
 
-TEST_F(iter, writes_to_the_value)
+TEST_F(iter, a_program_writes_to_the_value)
 {
 	__u32 charged;
 
@@ -485,7 +485,7 @@ TEST_F(iter, writes_to_the_value)
 	EXPECT_EQ(optmem(self->set.fds[0]), charged);
 }
 
-TEST_F(iter, frozen_map)
+TEST_F(iter, a_frozen_map_is_read_only)
 {
 	OPEN_SET(1);
 	ASSERT_EQ(bpf_map_freeze(self->map), 0);
@@ -494,7 +494,7 @@ TEST_F(iter, frozen_map)
 	EXPECT_EQ(number_of(self->map, self->set.fds[0]), 1000);
 }
 
-TEST_F(iter, deletes_where_it_stands)
+TEST_F(iter, a_program_deletes_where_it_stands)
 {
 	OPEN_SET(200);
 	ITERATE(delete_each);
@@ -508,7 +508,7 @@ TEST_F(iter, deletes_where_it_stands)
 	}
 }
 
-TEST_F(iter, replaces_where_it_stands)
+TEST_F(iter, a_program_replaces_where_it_stands)
 {
 	OPEN_SET(200);
 	ITERATE(replace_each);
@@ -521,7 +521,7 @@ TEST_F(iter, replaces_where_it_stands)
 		EXPECT_EQ(number_of(self->map, self->set.fds[i]), i);
 }
 
-TEST_F(iter, creates_in_another_map)
+TEST_F(iter, a_program_creates_in_another_map)
 {
 	int other = bpf_map__fd(self->skel->maps.others);
 
@@ -534,7 +534,7 @@ TEST_F(iter, creates_in_another_map)
 }
 
 /* A map that nothing but a link or an iterator holds. */
-TEST_F(iter, holds_the_map)
+TEST_F(iter, it_holds_the_map)
 {
 	int map = create_with(8, 0), link;
 	__u32 id = id_of(map);
@@ -561,7 +561,7 @@ TEST_F(iter, holds_the_map)
 		EXPECT_TRUE(EVENTUALLY(!optmem(self->set.fds[i])));
 }
 
-TEST_F(iter, half_read_and_closed)
+TEST_F(iter, it_can_be_closed_half_read)
 {
 	int map = create_with(8, 0);
 	__u32 id = id_of(map);
@@ -578,7 +578,7 @@ TEST_F(iter, half_read_and_closed)
 }
 
 /* Sockets may be closed while an iterator is between two reads. */
-TEST_F(iter, sockets_closed_between_reads)
+TEST_F(iter, sockets_may_close_between_reads)
 {
 	char text[4000];
 
@@ -595,12 +595,12 @@ TEST_F(iter, sockets_closed_between_reads)
 	EXPECT_LT(self->skel->bss->pairs, 4000);
 }
 
-TEST_F(iter, no_map)
+TEST_F(iter, it_takes_a_map)
 {
 	EXPECT_EQ(link_to(self->skel->progs.dump, NO_MAP), -EBADF);
 }
 
-TEST_F(iter, bad_map)
+TEST_F(iter, other_maps_are_refused)
 {
 	int array = bpf_map_create(BPF_MAP_TYPE_ARRAY, "array", 4, 8, 1, NULL);
 	int hash = bpf_map_create(BPF_MAP_TYPE_HASH, "hash", 4, 8, 1, NULL);
@@ -621,7 +621,7 @@ TEST_F(iter, bad_map)
 }
 
 /* A program is held to the size of the values, when it meets the map. */
-TEST_F(iter, access_beyond_the_value)
+TEST_F(iter, access_beyond_the_value_is_refused)
 {
 	struct bpf_program *progs[] = {
 		self->skel->progs.read_16, self->skel->progs.write_16,
@@ -649,7 +649,7 @@ TEST_F(iter, access_beyond_the_value)
 	close(larger);
 }
 
-TEST_F(iter, link_info)
+TEST_F(iter, the_link_shows_its_map)
 {
 	int link = link_to(self->skel->progs.dump, self->map);
 	char name[64] = {};
@@ -684,7 +684,7 @@ static bool fdinfo_has(int fd, const char *wanted)
 	return found;
 }
 
-TEST_F(iter, link_fdinfo)
+TEST_F(iter, fdinfo_shows_the_map)
 {
 	int link = link_to(self->skel->progs.dump, self->map);
 
@@ -852,7 +852,7 @@ static int disturb(struct set *set, int map, int what, long long shown)
 	return err;
 }
 
-TEST_F(iter, values_replaced_between_reads)
+TEST_F(iter, values_may_be_replaced_between_reads)
 {
 	long long number;
 
@@ -871,7 +871,7 @@ TEST_F(iter, values_replaced_between_reads)
 	EXPECT_EQ(seen_times(&self->set, 1), 100);
 }
 
-TEST_F(iter, disturbed_between_reads)
+TEST_F(iter, anything_may_change_between_reads)
 {
 	long long number;
 
@@ -904,7 +904,7 @@ TEST_F(iter, disturbed_between_reads)
 	self->fd = -1;
 }
 
-TEST_F(iter, deletes_where_it_stands_between_reads)
+TEST_F(iter, it_goes_on_after_it_deleted_where_it_stands)
 {
 	if (is_stock())
 		SKIP(return, NO_PLACE);
@@ -980,7 +980,7 @@ static int pass(struct iter *skel, const char *name)
 	return close(fd);
 }
 
-TEST_F(other_iter, creates_changes_and_deletes)
+TEST_F(other_iter, it_creates_changes_and_deletes)
 {
 	ASSERT_EQ(pass(self->skel, variant->program), 0);
 	EXPECT_GE(self->skel->bss->changed, 1);

@@ -32,7 +32,7 @@ FIXTURE_TEARDOWN(element)
 #define LOOKUP()		lookup(self->map, self->owner.fd)
 #define DELETE()		delete(self->map, self->owner.fd)
 
-TEST_F(element, update_lookup_delete)
+TEST_F(element, what_is_set_is_found_until_deleted)
 {
 	EXPECT_EQ(UPDATE(11, BPF_ANY), 0);
 	EXPECT_EQ(LOOKUP(), 11);
@@ -42,7 +42,7 @@ TEST_F(element, update_lookup_delete)
 	EXPECT_EQ(LOOKUP(), -ENOENT);
 }
 
-TEST_F(element, missing)
+TEST_F(element, a_missing_value_is_said_to_be_missing)
 {
 	EXPECT_EQ(LOOKUP(), -ENOENT);
 	EXPECT_EQ(DELETE(), -ENOENT);
@@ -106,14 +106,14 @@ TEST_F(element, maps_do_not_share)
 	close(map);
 }
 
-TEST_F(element, noexist)
+TEST_F(element, noexist_makes_a_new_value_only)
 {
 	EXPECT_EQ(UPDATE(1, BPF_NOEXIST), 0);
 	EXPECT_EQ(UPDATE(2, BPF_NOEXIST), -EEXIST);
 	EXPECT_EQ(LOOKUP(), 1);
 }
 
-TEST_F(element, exist)
+TEST_F(element, exist_changes_a_value_only)
 {
 	EXPECT_EQ(UPDATE(1, BPF_EXIST), -ENOENT);
 	EXPECT_EQ(UPDATE(1, BPF_ANY), 0);
@@ -121,7 +121,7 @@ TEST_F(element, exist)
 	EXPECT_EQ(LOOKUP(), 2);
 }
 
-TEST_F(element, unknown_flags)
+TEST_F(element, unknown_flags_are_refused)
 {
 	EXPECT_EQ(UPDATE(1, BPF_NOEXIST | BPF_EXIST), -EINVAL);
 	EXPECT_EQ(UPDATE(1, 8), -EINVAL);
@@ -138,7 +138,7 @@ TEST_F(element, lock_flag_needs_a_lock)
 					    BPF_F_LOCK), -EINVAL);
 }
 
-TEST_F(element, no_keys_to_walk)
+TEST_F(element, there_are_no_keys_to_walk)
 {
 	int next;
 
@@ -147,7 +147,7 @@ TEST_F(element, no_keys_to_walk)
 		  -ENOTSUPP);
 }
 
-TEST_F(element, no_lookup_and_delete)
+TEST_F(element, there_is_no_lookup_and_delete)
 {
 	__u64 value;
 
@@ -157,7 +157,7 @@ TEST_F(element, no_lookup_and_delete)
 	EXPECT_EQ(LOOKUP(), 1);
 }
 
-TEST_F(element, no_batches)
+TEST_F(element, there_are_no_batches)
 {
 	LIBBPF_OPTS(bpf_map_batch_opts, opts);
 	__u32 count = 1, next;
@@ -171,7 +171,7 @@ TEST_F(element, no_batches)
 				       &value, &count, &opts), -ENOTSUPP);
 }
 
-TEST_F(element, frozen)
+TEST_F(element, a_frozen_map_is_read_only)
 {
 	EXPECT_EQ(UPDATE(1, BPF_ANY), 0);
 	EXPECT_EQ(bpf_map_freeze(self->map), 0);
@@ -180,7 +180,7 @@ TEST_F(element, frozen)
 	EXPECT_EQ(LOOKUP(), 1);
 }
 
-TEST_F(element, many_maps)
+TEST_F(element, an_owner_has_values_of_many_maps)
 {
 	int maps[40];
 
@@ -260,7 +260,7 @@ static long long locked_lookup(int map, int fd)
 	return err ?: value & ~0xffffffffULL;
 }
 
-TEST_F(locked, update_in_place)
+TEST_F(locked, the_lock_lets_values_change_in_place)
 {
 	EXPECT_EQ(UPDATE(WITH_LOCK(5), BPF_F_LOCK | BPF_EXIST), -ENOENT);
 	EXPECT_EQ(UPDATE(WITH_LOCK(5), BPF_F_LOCK), 0);
@@ -271,7 +271,7 @@ TEST_F(locked, update_in_place)
 	EXPECT_EQ(LOOKUP(), NO_LOCK(6));
 }
 
-TEST_F(locked, update_by_replacement)
+TEST_F(locked, without_the_flag_a_value_is_replaced)
 {
 	EXPECT_EQ(UPDATE(WITH_LOCK(5), BPF_ANY), 0);
 	EXPECT_EQ(UPDATE(WITH_LOCK(5), BPF_ANY), 0);

@@ -156,14 +156,14 @@ TEST_F(holding, addresses_are_not_shown)
 	EXPECT_EQ(holder_of(self->map, self->owner.fd).cgroup, 0);
 }
 
-TEST_F(holding, delete_drops)
+TEST_F(holding, delete_drops_what_is_held)
 {
 	HOLD_AND_END();
 	EXPECT_EQ(bpf_map_delete_elem(self->map, &self->owner.fd), 0);
 	EXPECT_DROPPED();
 }
 
-TEST_F(holding, replacement_drops)
+TEST_F(holding, replacement_drops_what_is_held)
 {
 	struct holder fresh = { .task = 1, .cgroup = 1, .holds = 7 };
 
@@ -175,7 +175,7 @@ TEST_F(holding, replacement_drops)
 	EXPECT_EQ(holder_of(self->map, self->owner.fd).task, 0);
 }
 
-TEST_F(holding, end_of_owner_drops)
+TEST_F(holding, the_end_of_the_owner_drops_what_is_held)
 {
 	HOLD_AND_END();
 	end_owner(&self->owner);
@@ -183,7 +183,7 @@ TEST_F(holding, end_of_owner_drops)
 	EXPECT_DROPPED();
 }
 
-TEST_F(holding, end_of_map_drops)
+TEST_F(holding, the_end_of_the_map_drops_what_is_held)
 {
 	HOLD_AND_END();
 	kinds_end__destroy(self->holder);
@@ -224,7 +224,7 @@ FIXTURE_TEARDOWN(offline)
 	end_owner(&self->cgroup);
 }
 
-TEST_F(offline, end_of_map_drops)
+TEST_F(offline, the_map_may_end_while_a_processor_is_offline)
 {
 	ASSERT_EQ(run_program(self->holder->progs.hold_with_task), 0);
 	ASSERT_EQ(write_file(CPU1_ONLINE, "0"), 0);
@@ -313,7 +313,7 @@ FIXTURE_TEARDOWN(going)
 	end_owners(&self->all);
 }
 
-TEST_F(going, owners_first)
+TEST_F(going, owners_may_go_first)
 {
 	long long empty = fdinfo_number(self->all.maps[0], "memlock");
 
@@ -327,7 +327,7 @@ TEST_F(going, owners_first)
 						     "memlock") == empty));
 }
 
-TEST_F(going, maps_first)
+TEST_F(going, maps_may_go_first)
 {
 	for (int r = 0; r < rounds() / 3; r++) {
 		ASSERT_EQ(fill(&self->all), 0);
@@ -350,7 +350,7 @@ static void *end_and_make_owners(void *arg)
 	}
 }
 
-TEST_F(going, both_at_once)
+TEST_F(going, both_may_go_at_once)
 {
 	struct all *all = &self->all;
 	struct kinds_end *skel;
@@ -422,7 +422,7 @@ TEST_F(births, the_task_has_the_value)
 	end_owner(&child);
 }
 
-TEST_F(births, short_lived_tasks)
+TEST_F(births, short_lived_tasks_leave_nothing)
 {
 	for (int i = 0; i < 2000; i++) {
 		pid_t child = vfork();
@@ -458,7 +458,7 @@ static void *nothing(void *arg)
 	return arg;
 }
 
-TEST_F(births, threads)
+TEST_F(births, threads_have_values_of_their_own)
 {
 	pthread_t threads[8];
 
@@ -502,7 +502,7 @@ TEST_F(task, fork_does_not_inherit)
 	end_owner(&child);
 }
 
-TEST_F(task, exec_keeps)
+TEST_F(task, exec_keeps_the_value)
 {
 	int to[2], from[2], pidfd;
 	char byte = 0;
@@ -534,7 +534,7 @@ TEST_F(task, exec_keeps)
 	close(pidfd);
 }
 
-TEST_F(task, a_zombie_keeps)
+TEST_F(task, a_zombie_keeps_the_value)
 {
 	struct storage_owner child = new_task();
 	siginfo_t info;
@@ -589,7 +589,7 @@ TEST_F(inode, names_do_not_matter)
 	close(fd);
 }
 
-TEST_F(inode, created_and_unlinked)
+TEST_F(inode, unlinked_files_leave_nothing)
 {
 	long long empty = fdinfo_number(self->map, "memlock");
 
@@ -604,7 +604,7 @@ TEST_F(inode, created_and_unlinked)
 }
 
 /* A program makes a value for every inode that is about to be freed. */
-TEST_F(inode, value_made_during_eviction)
+TEST_F(inode, a_value_may_be_made_during_eviction)
 {
 	struct kinds_end *skel = ONLY(skel->progs.on_eviction);
 	long long empty;
@@ -642,7 +642,7 @@ static long long lookup_path(int map, const char *path)
 	return value;
 }
 
-TEST_F(inode, eviction)
+TEST_F(inode, eviction_takes_the_values)
 {
 	const char *path = "/proc/sys/kernel/osrelease";
 	long long empty = fdinfo_number(self->map, "memlock");

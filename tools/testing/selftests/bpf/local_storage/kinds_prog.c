@@ -316,7 +316,7 @@ static int trigger(struct bpf_program *prog, struct bpf_link *link,
 	}
 }
 
-TEST_F(program, has_the_helpers)
+TEST_F(program, it_has_the_helpers)
 {
 	const struct report *seen = &self->skel->bss->report;
 	int fds[] = { self->self, self->child.fd, self->cgroup.fd, self->file,
@@ -375,7 +375,7 @@ FIXTURE_TEARDOWN(dying)
 	end_owner(&self->cgroup);
 }
 
-TEST_F(dying, without_a_value)
+TEST_F(dying, without_a_value_it_gets_none)
 {
 	struct report *seen = &self->skel->bss->report;
 	struct report wanted = {
@@ -394,7 +394,7 @@ TEST_F(dying, without_a_value)
 		TH_LOG("%s", difference(seen, &wanted));
 }
 
-TEST_F(dying, with_a_value)
+TEST_F(dying, with_a_value_it_has_that_until_deleted)
 {
 	struct report *seen = &self->skel->bss->report;
 

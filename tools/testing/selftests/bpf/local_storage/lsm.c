@@ -67,7 +67,7 @@ static long long path_of(int map, int sk)
 	return err ?: path;
 }
 
-TEST_F(lsm, sleepable)
+TEST_F(lsm, a_sleepable_program_has_the_helpers)
 {
 	struct sockaddr_in addr = { .sin_family = AF_INET };
 
@@ -86,19 +86,19 @@ static void connect_in_vain(int fd)
 	connect(fd, (void *)&addr, sizeof(addr));
 }
 
-TEST_F(lsm, not_sleepable)
+TEST_F(lsm, one_that_does_not_sleep_has_them)
 {
 	connect_in_vain(self->sk);
 	EXPECT_EQ(value_of(self->map, self->sk).connect, 1);
 }
 
-TEST_F(lsm, fentry)
+TEST_F(lsm, fentry_has_them)
 {
 	shutdown(self->sk, SHUT_RDWR);
 	EXPECT_EQ(value_of(self->map, self->sk).close, 1);
 }
 
-TEST_F(lsm, sleepable_delete)
+TEST_F(lsm, a_sleepable_program_deletes)
 {
 	struct sockaddr_in addr = {};
 	socklen_t len = sizeof(addr);
@@ -115,7 +115,7 @@ struct owner {
 };
 
 /* Values that hold a task: deleted, replaced, and freed with either end. */
-TEST_F(lsm, kptr)
+TEST_F(lsm, values_hold_tasks)
 {
 	int map = bpf_map__fd(self->skel->maps.owners), others[20];
 	struct owner owner = {};
@@ -155,7 +155,7 @@ static void *get_peer_names(void *arg)
 }
 
 /* A program sleeps on a value that is deleted; the debug kernel would tell. */
-TEST_F(lsm, sleepable_while_others_delete)
+TEST_F(lsm, a_value_lasts_while_a_program_sleeps_on_it)
 {
 	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
 			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -303,7 +303,7 @@ TEST_F(lsm_cgroup, a_child_has_its_copy_when_its_hook_runs)
 	close(listener);
 }
 
-TEST_F(lsm_cgroup, delete)
+TEST_F(lsm_cgroup, a_program_of_a_cgroup_deletes)
 {
 	int inside = tcp_socket();
 

@@ -23,12 +23,12 @@ FIXTURE_TEARDOWN(map_create)
 	btf__free(self->btf);
 }
 
-TEST_F(map_create, valid)
+TEST_F(map_create, a_valid_map_is_created)
 {
 	EXPECT_GE(create(&self->spec), 0);
 }
 
-TEST_F(map_create, clone_flag)
+TEST_F(map_create, the_clone_flag_is_taken)
 {
 	self->spec.flags |= BPF_F_CLONE;
 	EXPECT_GE(create(&self->spec), 0);
@@ -115,7 +115,7 @@ TEST_F(map_create, value_has_a_size)
 	EXPECT_EQ(create(&self->spec), -EINVAL);
 }
 
-TEST_F(map_create, value_size_limit)
+TEST_F(map_create, value_size_has_a_limit)
 {
 	/* With its header an element has to fit in 64 KiB less one. */
 	EXPECT_GE(create_kind(variant->type, 65535 - 128, 0), 0);
@@ -123,7 +123,7 @@ TEST_F(map_create, value_size_limit)
 	EXPECT_EQ(create_kind(variant->type, 1 << 20, 0), -E2BIG);
 }
 
-TEST_F(map_create, odd_value_sizes)
+TEST_F(map_create, value_size_may_be_odd)
 {
 	int sizes[] = { 1, 2, 3, 7, 9, 63, 64, 65, 256, 257, 4095, 4096, 4097,
 			40001, 65535 - 128 };
@@ -147,7 +147,7 @@ TEST_F(map_create, odd_value_sizes)
 	}
 }
 
-TEST_F(map_create, needs_cap_bpf)
+TEST_F(map_create, it_takes_cap_bpf)
 {
 	int status;
 	pid_t child = fork();
@@ -161,7 +161,7 @@ TEST_F(map_create, needs_cap_bpf)
 	EXPECT_EQ(status, 0);
 }
 
-TEST_F(map_create, many)
+TEST_F(map_create, many_can_be_created)
 {
 	int fds[200];
 
@@ -171,7 +171,7 @@ TEST_F(map_create, many)
 	}
 }
 
-TEST_F(map_create, special_fields)
+TEST_F(map_create, special_fields_are_taken_or_refused)
 {
 	struct {
 		const char *type, *field;
@@ -279,7 +279,7 @@ FIXTURE_TEARDOWN(map_use)
 	close(self->sk);
 }
 
-TEST_F(map_use, info)
+TEST_F(map_use, info_says_how_it_was_created)
 {
 	struct bpf_map_info info = {};
 	__u32 len = sizeof(info);
@@ -293,7 +293,7 @@ TEST_F(map_use, info)
 	EXPECT_NE(info.btf_value_type_id, 0);
 }
 
-TEST_F(map_use, pinning)
+TEST_F(map_use, a_pinned_map_keeps_its_values)
 {
 	__u64 value = 7, seen = 0;
 	int fd;
@@ -331,7 +331,7 @@ TEST_F(map_use, memory_usage_counts_elements)
 	EXPECT_TRUE(EVENTUALLY(fdinfo_number(self->map, "memlock") == empty));
 }
 
-TEST_F(map_use, map_in_map)
+TEST_F(map_use, it_can_be_an_inner_map)
 {
 	int cgroup = root_cgroup(), inner = create_with(16, 0);
 	struct bpf_link *link;
@@ -362,7 +362,7 @@ TEST_F(map_use, map_in_map)
 	close(cgroup);
 }
 
-TEST_F(map_use, inner_map_outlives_its_outer_entry)
+TEST_F(map_use, an_inner_map_outlives_its_outer_entry)
 {
 	int cgroup = root_cgroup(), outer, fd;
 	struct spec spec = { .type = BPF_MAP_TYPE_SK_STORAGE, .key_size = 4,

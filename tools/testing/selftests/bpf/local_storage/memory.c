@@ -53,7 +53,7 @@ TEST_F(charge, updates_do_not_add_up)
 	EXPECT_EQ(optmem(self->sk), 0);
 }
 
-TEST_F(charge, grows_with_the_value)
+TEST_F(charge, it_grows_with_the_value)
 {
 	int large = create_with(10000, 0);
 	__u32 small;
@@ -82,7 +82,7 @@ TEST_F(charge, map_free_uncharges)
 	EXPECT_TRUE(EVENTUALLY(optmem(self->sk) == 0));
 }
 
-TEST_F(charge, limit)
+TEST_F(charge, it_has_a_limit)
 {
 	int i, err = 0, fds[16];
 	__u32 charged;
@@ -105,7 +105,7 @@ TEST_F(charge, limit)
 	EXPECT_EQ(optmem(self->sk), 0);
 }
 
-TEST_F(charge, no_room_at_all)
+TEST_F(charge, without_room_there_is_no_value)
 {
 	ASSERT_EQ(write_file(OPTMEM_MAX, "8"), 0);
 	EXPECT_EQ(set(self->map, self->sk), -ENOMEM);
@@ -198,14 +198,14 @@ static int fail_each(int map, int sk)
 	}
 }
 
-TEST_F(failing, first_value)
+TEST_F(failing, every_allocation_of_a_first_value_may_fail)
 {
 	EXPECT_GE(fail_each(self->maps[0], self->sk), 1);
 	EXPECT_EQ(bpf_map_delete_elem(self->maps[0], &self->sk), 0);
 	EXPECT_EQ(optmem(self->sk), 0);
 }
 
-TEST_F(failing, every_further_value)
+TEST_F(failing, every_allocation_of_a_further_value_may_fail)
 {
 	/* With and without slot, and with an index that grows. */
 	for (int i = 0; i < ARRAY_SIZE(self->maps); i++) {
@@ -232,7 +232,7 @@ TEST_F(failing, replacement_keeps_the_old_value)
 	EXPECT_EQ(seen, 5);
 }
 
-TEST_F(failing, map_creation)
+TEST_F(failing, every_allocation_of_a_map_may_fail)
 {
 	struct btf *btf = types_for(8);
 	struct spec spec = spec_for(btf, 8);

@@ -274,7 +274,7 @@ static bool trapped(struct nested *skel)
 
 #define INSIDE_OURS	"what stock writes to under its locks is not known"
 
-TEST_F(nested, fails_only_for_locks_of_this_processor)
+TEST_F(nested, only_locks_of_this_processor_make_it_fail)
 {
 	const struct change *change = &variant->change;
 	int *fds = self->fds, *owners = self->owners;

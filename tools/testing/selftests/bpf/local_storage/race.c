@@ -179,7 +179,7 @@ static void open_sockets(struct shared *s)
 			s->sockets[i] = tcp_socket();
 }
 
-TEST_F(race, destroy_against_map_free)
+TEST_F(race, sockets_end_while_maps_do)
 {
 	struct shared *s = &self->s;
 	long long empty[MAPS];
@@ -262,7 +262,7 @@ static void *read_big(void *arg)
 	return NULL;
 }
 
-TEST_F(race, update_against_delete)
+TEST_F(race, updates_meet_deletes)
 {
 	void *(*bodies[])(void *) = { update_big, update_big, delete_big,
 				      read_big };
@@ -316,7 +316,7 @@ static void *reopen_sockets(void *arg)
 	return NULL;
 }
 
-TEST_F(race, create_against_close)
+TEST_F(race, creation_meets_close)
 {
 	void *(*bodies[])(void *) = { create_values, create_values,
 				      reopen_sockets };
@@ -382,7 +382,7 @@ static void *add_once(void *arg)
 	return NULL;
 }
 
-TEST_F(race, create_against_create)
+TEST_F(race, creation_meets_creation)
 {
 	void *(*bodies[])(void *) = { add_once, add_once, add_once };
 
@@ -427,7 +427,7 @@ static void *set_and_clear(void *arg)
 	return NULL;
 }
 
-TEST_F(race, growth_against_lookup)
+TEST_F(race, growth_meets_lookup)
 {
 	void *(*bodies[])(void *) = { read_all, set_and_clear, set_and_clear };
 

@@ -65,7 +65,7 @@ static int drop_map(struct sockopt *skel, int *maps, __u32 i)
 #define ADD(i)	ASSERT_EQ(add_map(self->operator.skel, self->maps, i), 0)
 #define DROP(i)	ASSERT_EQ(drop_map(self->operator.skel, self->maps, i), 0)
 
-TEST_F(slots, every_count_of_maps)
+TEST_F(slots, any_number_of_maps_works)
 {
 	for (int n = 0; n < 70; n++) {
 		ADD(n);
@@ -77,7 +77,7 @@ TEST_F(slots, every_count_of_maps)
 	}
 }
 
-TEST_F(slots, a_thousand_maps)
+TEST_F(slots, a_thousand_maps_work)
 {
 	const int n = 1000;
 
@@ -98,7 +98,7 @@ TEST_F(slots, a_thousand_maps)
 			  i % 3 ? i + 1 : 5);
 }
 
-TEST_F(slots, maps_made_after_the_storage)
+TEST_F(slots, maps_may_be_made_after_the_storage)
 {
 	/* The socket keeps something before most of the maps exist. */
 	ADD(0);
@@ -137,7 +137,7 @@ TEST_F(slots, a_new_map_starts_empty)
 	}
 }
 
-TEST_F(slots, reload_of_sixteen_maps)
+TEST_F(slots, sixteen_maps_can_be_reloaded)
 {
 	for (int round = 0; round < 8; round++) {
 		for (int i = 0; i < 16; i++) {
@@ -155,7 +155,7 @@ TEST_F(slots, reload_of_sixteen_maps)
 	EXPECT_TRUE(EVENTUALLY(optmem(self->sk) == 0));
 }
 
-TEST_F(slots, updates_among_many)
+TEST_F(slots, updates_among_many_stay_apart)
 {
 	__u64 value;
 

@@ -197,12 +197,12 @@ TEST_F(ss, without_the_option_there_are_no_values)
 	check_output(_metadata, self, ALL, false, false);
 }
 
-TEST_F(ss, all_maps)
+TEST_F(ss, it_shows_all_maps)
 {
 	check_output(_metadata, self, ALL " --bpf-maps", true, true);
 }
 
-TEST_F(ss, one_map)
+TEST_F(ss, it_shows_one_map)
 {
 	char options[128];
 
@@ -214,7 +214,7 @@ TEST_F(ss, one_map)
 	check_output(_metadata, self, options, false, true);
 }
 
-TEST_F(ss, two_maps)
+TEST_F(ss, it_shows_two_maps)
 {
 	char options[128];
 
@@ -224,7 +224,7 @@ TEST_F(ss, two_maps)
 	check_output(_metadata, self, options, true, true);
 }
 
-TEST_F(ss, many_lines_for_a_socket)
+TEST_F(ss, a_socket_may_take_many_lines)
 {
 	static const char expected[] = "[\n(structflow){\n"
 		".bytes=(unsignedlonglong)1000,\n.rtt_us=(unsignedint)42,\n"
@@ -238,7 +238,7 @@ TEST_F(ss, many_lines_for_a_socket)
 	free(text);
 }
 
-TEST_F(ss, an_id_of_no_map)
+TEST_F(ss, an_id_of_no_map_is_an_error)
 {
 	int status;
 	char *text = run_ss("-t -a -n --bpf-map-id=4000000000", &status);

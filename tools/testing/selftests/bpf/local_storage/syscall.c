@@ -21,7 +21,7 @@ FIXTURE_TEARDOWN(fd_key)
 	close(self->sk);
 }
 
-TEST_F(fd_key, every_family_of_socket)
+TEST_F(fd_key, every_family_of_socket_has_storage)
 {
 	struct {
 		int family, type, protocol;

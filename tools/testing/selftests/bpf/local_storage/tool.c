@@ -86,7 +86,7 @@ struct step {
 	}								\
 } while (0)
 
-TEST_F(tool, map_show)
+TEST_F(tool, map_show_knows_it)
 {
 	struct step steps[] = {
 		{ "$T map show id $ID", 0,
@@ -110,7 +110,7 @@ TEST_F(tool, map_show)
 }
 
 /* There is no next key, so a dump shows nothing, and says so. */
-TEST_F(tool, map_dump)
+TEST_F(tool, map_dump_has_no_keys)
 {
 	struct step steps[] = {
 		{ "$T map dump id $ID", STATUS(ENOTSUPP), "[]\n" },
@@ -130,7 +130,7 @@ TEST_F(tool, map_dump)
 
 #define VALUE " value 9 0 0 0 0 0 0 0"
 
-TEST_F(tool, map_elements_by_inherited_fd)
+TEST_F(tool, elements_are_there_by_inherited_fd)
 {
 	struct step steps[] = {
 		{ "$T map lookup id $ID key $SK 0 0 0", STATUS(ENOENT),
@@ -162,7 +162,7 @@ TEST_F(tool, map_elements_by_inherited_fd)
 }
 
 /* It has no types to give, and a map without types is refused. */
-TEST_F(tool, map_create)
+TEST_F(tool, map_create_makes_one)
 {
 	struct step steps[] = {
 		{ "$T map create " ITER " type sk_storage key 4 value 8 "
@@ -173,7 +173,7 @@ TEST_F(tool, map_create)
 	DO(steps);
 }
 
-TEST_F(tool, pinned_iterator)
+TEST_F(tool, an_iterator_can_be_pinned)
 {
 	__u64 value = 4711, cookie = 0;
 	socklen_t len = sizeof(cookie);
@@ -203,14 +203,14 @@ TEST_F(tool, pinned_iterator)
 	EXPECT_TRUE(EVENTUALLY(!optmem(self->sk)));
 }
 
-TEST_F(tool, iterator_without_a_map)
+TEST_F(tool, an_iterator_takes_a_map)
 {
 	EXPECT_NE(SHELL("$T iter pin $DIR/iter.bpf.o " ITER, self->map), 0);
 	EXPECT_NE(strstr(self->text, "attach_iter failed"), NULL)
 		TH_LOG("%s", self->text);
 }
 
-TEST_F(tool, prog_show)
+TEST_F(tool, prog_show_names_the_map)
 {
 	char ids[64];
 
@@ -297,7 +297,7 @@ static bool lists(const char *text, enum bpf_prog_type type, const char *helper)
 	return found && found < end;
 }
 
-TEST_F(tool, feature_probe)
+TEST_F(tool, feature_probe_finds_it)
 {
 	ASSERT_EQ(SHELL("$T feature probe kernel |"
 			"grep -e 'helpers supp' -e bpf_sk_s -e 'pe sk_stor'",

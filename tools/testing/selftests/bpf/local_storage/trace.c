@@ -209,7 +209,7 @@ FIXTURE_TEARDOWN(works)
 	close(self->sk);
 }
 
-TEST_F(works, create_get_delete)
+TEST_F(works, it_creates_finds_and_deletes)
 {
 	self->skel->bss->what = TRY_GET;
 	poke(self->sk);
@@ -234,7 +234,7 @@ TEST_F(works, create_get_delete)
 						 self->seen->in_task, 1);
 }
 
-TEST_F(works, null_socket)
+TEST_F(works, null_is_no_socket)
 {
 	poke(self->sk);
 	self->skel->bss->pid = 0;
@@ -282,7 +282,7 @@ FIXTURE_TEARDOWN(denied)
 	close(self->sk);
 }
 
-TEST_F(denied, whatever_is_tried)
+TEST_F(denied, whatever_is_tried_fails)
 {
 	struct seen seen;
 
@@ -312,7 +312,7 @@ TEST_F(denied, whatever_is_tried)
 }
 
 /* A socket on its way out keeps what it has and gets nothing more. */
-TEST_F(trace, dying_socket)
+TEST_F(trace, a_dying_socket_gets_no_value)
 {
 	int fd = tcp_socket(), other;
 
@@ -353,7 +353,7 @@ static const char *next_function(const struct btf *btf, int *id,
 	return NULL;
 }
 
-TEST_F(trace, helpers_on_functions_of_socket_storage)
+TEST_F(trace, the_helpers_are_refused_on_functions_of_the_core)
 {
 	struct btf *btf = btf__load_vmlinux_btf();
 	static const char * const progs[] = { "fentry_any", "fexit_any" };
@@ -385,7 +385,7 @@ TEST_F(trace, others_may_watch_a_socket_being_freed)
 	EXPECT_TRUE(EVENTUALLY(self->seen->runs));
 }
 
-TEST_F(trace, helpers_in_fmod_ret)
+TEST_F(trace, fmod_ret_has_no_helpers)
 {
 	EXPECT_EQ(LOAD("fmod_ret_any", "security_socket_listen"), -EINVAL);
 	EXPECT_NE(strstr(self->log, NOT_IN_PROBE), NULL)
@@ -393,7 +393,7 @@ TEST_F(trace, helpers_in_fmod_ret)
 	EXPECT_EQ(LOAD("bare_fmod_ret", "security_socket_listen"), 0);
 }
 
-TEST_F(trace, helpers_on_a_program)
+TEST_F(trace, a_program_on_a_program_has_no_helpers)
 {
 	struct sockopt *target = sockopt__open_and_load();
 	static const char * const progs[] = { "fentry_any", "fexit_any" };
@@ -413,7 +413,7 @@ TEST_F(trace, helpers_on_a_program)
 	sockopt__destroy(target);
 }
 
-TEST_F(trace, types_without_helpers)
+TEST_F(trace, other_types_do_not_have_the_helpers)
 {
 	static const char * const progs[] = {
 		"no_raw_tp", "no_raw_tp_writable", "no_tp", "no_perf_event",
@@ -477,7 +477,7 @@ static int try(const struct btf *btf, const char *name,
  * What runs under the locks of local storage, or may be called there, is not
  * to call programs; they are refused when loaded, and everything else is open.
  */
-TEST_F(trace, core_is_traceable_where_no_lock_is_held)
+TEST_F(trace, the_core_can_be_traced_where_no_lock_is_held)
 {
 	struct btf *btf = btf__load_vmlinux_btf();
 	int id = 0, open = 0, closed = 0;
@@ -634,7 +634,7 @@ static void *change_values(void *arg)
 	return NULL;
 }
 
-TEST_F(reentry, ends_cleanly)
+TEST_F(reentry, it_ends_cleanly)
 {
 	struct btf *btf = types_with_lock();
 	struct spec spec = spec_for(btf, 8);

@@ -115,7 +115,7 @@ VERDICT(bad_delete_elem_of_inodes,
 VERDICT(bad_unchecked_value_of_task,
 	"invalid mem access 'map_value_or_null'");
 
-TEST_F(verdict, is_as_documented)
+TEST_F(verdict, it_is_as_documented)
 {
 	int err = load_only(variant->program, self->log, sizeof(self->log));
 
