@@ -318,12 +318,16 @@ static void slots_mark_stuck(struct bpf_local_storage_slots *slots)
 static int slot_acquire(struct bpf_local_storage_map *smap)
 {
 	struct bpf_local_storage_slots *slots = smap->kind->slots;
+	long left;
 
 	smap->slot = BPF_LOCAL_STORAGE_NO_SLOT;
 	if (smap->map.map_flags & BPF_F_STORAGE_NO_SLOT)
 		return 0;
-	if (!wait_event_timeout(slot_released, slot_try(slots, smap),
-				SLOT_WAIT))
+	left = wait_event_killable_timeout(slot_released, slot_try(slots, smap),
+					   SLOT_WAIT);
+	if (left < 0)
+		return -EINTR;
+	if (!left)
 		slots_mark_stuck(slots);
 	if (smap->slot == BPF_LOCAL_STORAGE_NO_SLOT &&
 	    smap->map.map_flags & BPF_F_STORAGE_SLOT)
