@@ -4,6 +4,7 @@
 FLAVOUR ?=
 TEST ?=
 FIGURE ?=
+KDIR ?=
 
 help:
 	@echo "make demo    boot our kernel and count real traffic per socket"
@@ -20,6 +21,11 @@ help:
 	@echo "make kunit   run the core's KUnit tests, natively and on 32 bits"
 	@echo "make lint    run the linters over what is in this repository"
 	@echo "make build   prepare the kernel tree build/src/ours and build it"
+	@echo "make series  write the patches for git am to build/series/6.12"
+	@echo "make apply KDIR=DIR"
+	@echo "             put the series into a kernel tree of yours"
+	@echo "make series-check"
+	@echo "             prove that it applies, to files and in git"
 	@echo "make clean   remove build/, the compiler cache included, and say what"
 	@echo "             else was added to this machine"
 	@echo "KERNEL_TARBALL=FILE takes a kernel source that you have as the base"
@@ -45,6 +51,15 @@ kunit: setup
 lint: setup
 	@lint/run
 
+series: setup
+	@base/prepare stock && base/series
+
+apply: setup
+	@base/apply "$(KDIR)"
+
+series-check: setup
+	@base/series-check
+
 build: setup
 	@base/kernel release
 
@@ -55,5 +70,5 @@ clean:
 	rm -rf build
 	@base/install --undo
 
-.PHONY: help demo check bench upstream-check schedulers kunit lint build \
-	setup clean
+.PHONY: help demo check bench upstream-check schedulers kunit lint series apply \
+	series-check build setup clean

@@ -8,6 +8,18 @@ import os
 import re
 
 
+MESSAGE = """bpf: Remove local storage
+
+What programs keep with sockets, inodes, tasks and cgroups is made anew by
+the patches that follow, on another design.  Take the present implementation
+out first, so that these can be read as what they are: additions.
+
+Numbers, names and flags that programs and userspace see stay reserved.  In
+between, maps of these types cannot be created, the helpers are not there, and
+INET_DIAG shows no values.
+"""
+
+
 class RemovalError(Exception):
     """An edit found nothing to remove, or a symbol survived."""
 
