@@ -100,7 +100,10 @@ static void copy_link(struct bpf_local_storage_locks *locks,
 	/* Map free comes to the bucket after the last reference. */
 	if (atomic64_read(&smap->map.refcnt)) {
 		elem_link(bucket, elem, NULL);
-		storage_set_value(storage, smap, value);
+		/* There is such a slot, see can_embed_in(), and it is empty. */
+		storage->nr_used_slots++;
+		/* Pairs with the load in bpf_local_storage_lookup(). */
+		rcu_assign_pointer(storage->slots[smap->slot], value);
 	}
 	unlock_bucket(locks);
 }
