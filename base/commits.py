@@ -41,18 +41,71 @@ def head(patch):
 
 def message(patch):
     """The commit's message: without the files, and the subject as such."""
-    text = re.sub(r"^Files:\n(?:\t\S+\n?)*", "", head(patch), flags=re.M)
+    text = re.sub(r"^Files:\n(?:\t+\S.*\n?)*", "", head(patch), flags=re.M)
     return text.replace("Subject: ", "", 1).strip() + "\n"
 
 
+def listed(patch):
+    """What stands under a patch's `Files:`: (path, what it is without)."""
+    match = re.search(r"^Files:\n((?:\t+\S.*\n?)*)", head(patch), re.M)
+    entries = []
+    for line in match.group(1).splitlines() if match else []:
+        if line.startswith("\t\twithout "):
+            entries[-1][1].append(line[len("\t\twithout "):])
+        else:
+            entries.append((line.strip(), []))
+    return entries
+
+
 def brought_in(patch):
-    """The whole files that a patch names under `Files:`; with a slash, all
-    that a directory of ours holds."""
-    match = re.search(r"^Files:\n((?:\t\S+\n?)*)", head(patch), re.M)
-    paths = []
-    for path in match.group(1).split() if match else []:
-        paths += files_below(path) if path.endswith("/") else [path]
-    return paths
+    """The whole files that a patch brings, with their text.
+
+    With a slash, all that a directory of ours holds.  A file that grows is
+    listed by each patch that it grows with; all but the last say what is not
+    in it yet.
+    """
+    files = {}
+    for path, cuts in listed(patch):
+        for name in files_below(path) if path.endswith("/") else [path]:
+            if not os.path.exists(os.path.join(TOP, name)):
+                raise CommitError("%s is in a patch's Files: but not in the "
+                                  "tree" % name)
+            files[name] = stage(name, read(os.path.join(TOP, name)), cuts)
+    return files
+
+
+COMMENT = r"(?:^/\*(?:[^*]|\*(?!/))*\*/\n)?"
+
+
+def pattern(cut):
+    """What a `without` takes out: NAME() a function with its prototypes, `call
+    NAME` a helper, NAME a struct or an object, `section TITLE` of a document,
+    `lines WORD` all that have it, "TEXT" just that."""
+    if cut.startswith('"'):
+        return re.escape(cut.strip('"').encode().decode("unicode_escape"))
+    if cut.startswith("lines "):
+        return r"^[^\n]*%s[^\n]*\n" % re.escape(cut[len("lines "):])
+    if cut.startswith("section "):
+        return (r"^%s\n([=~-])\1*\n.*?(?=^[^\n]+\n\1\1\1+\n|\Z)"
+                % re.escape(cut[len("section "):]))
+    if cut.endswith("()"):
+        name = re.escape(cut[:-2])
+        return (COMMENT + r"^(?:\w[^\n;{}()]*\n)?\w?[^\n;{}()]*\b%s\([^;{}]*"
+                r"(?:;|\)\n\{\n.*?^\})\n\n?" % name)
+    if cut.startswith("call "):
+        return (COMMENT + r"^BPF_CALL_\d\(%s,.*?^\}\n\n?"
+                % re.escape(cut[len("call "):]))
+    return (COMMENT + r"^[^\n]*\b%s(?:\[\])?(?: = |[ ])\{.*?^\};\n\n?"
+            % re.escape(cut))
+
+
+def stage(path, text, cuts):
+    for cut in cuts:
+        text, count = re.subn(pattern(cut), "", text, flags=re.M | re.S)
+        if not count:
+            raise CommitError("%s: nothing to leave out by: without %s"
+                              % (path, cut))
+    return text
 
 
 def files_below(root):
@@ -66,17 +119,16 @@ def touched(patch):
 
 
 def check_files():
-    """Each of our kernel files has to be brought in by exactly one patch."""
-    listed = [path for patch in patches() for path in brought_in(patch)]
-    for path in listed:
-        if listed.count(path) > 1:
-            raise CommitError("%s is in the Files: of two patches" % path)
-        if not os.path.exists(os.path.join(TOP, path)):
-            raise CommitError("%s is in a patch's Files: but not in the tree"
-                              % path)
+    """All of our kernel files have to be there in the end, and whole."""
+    final = {}
+    for patch in patches():
+        final.update(brought_in(patch))
+    for path, text in final.items():
+        if text != read(os.path.join(TOP, path)):
+            raise CommitError("no patch of series/ brings all of %s" % path)
     for root in WHOLE_FILE_ROOTS:
         for path in files_below(root):
-            if path not in listed:
+            if path not in final:
                 raise CommitError("no patch of series/ names %s in its Files:"
                                   % path)
 
@@ -116,7 +168,6 @@ def commits(tree):
                                           for path in removal.DELETED})
     for patch in patches():
         changed = apply(patch, files, tree) if touched(patch) else {}
-        changed.update({path: read(os.path.join(TOP, path))
-                        for path in brought_in(patch)})
+        changed.update(brought_in(patch))
         files.update(changed)
         yield message(patch), changed
