@@ -242,6 +242,10 @@ void bpf_local_storage_destroy(void *owner,
 
 void bpf_local_storage_call_rcu(struct rcu_head *rcu, rcu_callback_t func);
 
+struct bpf_insn *
+bpf_local_storage_gen_context(struct bpf_insn *insn,
+			      const struct bpf_local_storage_call *call);
+
 void *bpf_local_storage_fd_lookup(struct bpf_map *map, void *key);
 long bpf_local_storage_fd_update(struct bpf_map *map, void *key, void *value,
 				 u64 flags);

@@ -9,7 +9,41 @@
 #include <linux/bpf_local_storage_kind.h>
 #include <linux/filter.h>
 #include <linux/log2.h>
+#include <linux/preempt.h>
 #include "bpf_local_storage_internal.h"
+
+/**
+ * bpf_local_storage_gen_context - leave hard interrupts and NMIs to the helper
+ * @insn: where to put the instructions, which change R0
+ * @call: the call
+ *
+ * For kind->gen_storage, where a helper does nothing in such contexts.
+ *
+ * Context: Any.
+ * Return: The place behind, or NULL where a program cannot ask.
+ */
+struct bpf_insn *
+bpf_local_storage_gen_context(struct bpf_insn *insn,
+			      const struct bpf_local_storage_call *call)
+{
+#if defined(CONFIG_X86_64) && !defined(CONFIG_UML)
+	struct bpf_insn address[] = {
+		BPF_LD_IMM64(BPF_REG_0, (unsigned long)&pcpu_hot.preempt_count),
+	};
+
+	if (!call->percpu)
+		return NULL;
+	*insn++ = address[0];
+	*insn++ = address[1];
+	*insn++ = BPF_MOV64_PERCPU_REG(BPF_REG_0, BPF_REG_0);
+	*insn++ = BPF_LDX_MEM(BPF_W, BPF_REG_0, BPF_REG_0, 0);
+	*insn++ = BPF_JMP_IMM(BPF_JSET, BPF_REG_0, HARDIRQ_MASK | NMI_MASK,
+			      BPF_LOCAL_STORAGE_TO_HELPER);
+	return insn;
+#else
+	return NULL;
+#endif
+}
 
 /* R0 = the value in a slot of storage R0. */
 static struct bpf_insn *gen_slot(struct bpf_insn *insn, u8 slot)

@@ -68,31 +68,12 @@ static struct bpf_insn *gen_fullsock(struct bpf_insn *insn)
 	return insn;
 }
 
-/* What bpf_sk_storage_get_tracing() asks first, where a program can ask it. */
-static struct bpf_insn *gen_context(struct bpf_insn *insn)
-{
-#if defined(CONFIG_X86_64) && !defined(CONFIG_UML)
-	struct bpf_insn address[] = {
-		BPF_LD_IMM64(BPF_REG_0, (unsigned long)&pcpu_hot.preempt_count),
-	};
-
-	*insn++ = address[0];
-	*insn++ = address[1];
-	*insn++ = BPF_MOV64_PERCPU_REG(BPF_REG_0, BPF_REG_0);
-	*insn++ = BPF_LDX_MEM(BPF_W, BPF_REG_0, BPF_REG_0, 0);
-	*insn++ = BPF_JMP_IMM(BPF_JSET, BPF_REG_0, HARDIRQ_MASK | NMI_MASK,
-			      BPF_LOCAL_STORAGE_TO_HELPER);
-	return insn;
-#else
-	return NULL;
-#endif
-}
-
 static struct bpf_insn *sk_gen_storage(struct bpf_insn *insn,
 				       const struct bpf_local_storage_call *call)
 {
+	/* What bpf_sk_storage_get_tracing() asks first. */
 	if (call->fn == &bpf_sk_storage_get_tracing_proto)
-		insn = call->percpu ? gen_context(insn) : NULL;
+		insn = bpf_local_storage_gen_context(insn, call);
 	if (!insn)
 		return NULL;
 	if (call->maybe_mini)
