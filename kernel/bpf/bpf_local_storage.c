@@ -60,8 +60,8 @@
 #define INDEX_MIN_CELLS		4
 /* Microseconds that a nested call waits for another CPU's lock. */
 #define NESTED_WAIT		(USEC_PER_SEC / 4)
-/* Elements that map free deletes before it looks how much waits. */
-#define EMPTIED_AT_ONCE		1024
+/* Bytes that map free deletes before it looks how much waits. */
+#define EMPTIED_AT_ONCE		SZ_1M
 
 /* What an owner has once it was destroyed: nobody's, empty, never freed. */
 static struct bpf_local_storage destroyed_storage = {
@@ -88,25 +88,28 @@ static bool locks_held_outside(const struct bpf_local_storage_locks *locks,
  * @locks: what the call holds
  * @lock: the lock; noted in @locks
  *
- * Waits for another CPU's for a quarter of a second at most, and but once while
- * the same call is interrupted: what was in the way then, still is.
+ * Waits for another CPU's.  A call that has interrupted another one, which may
+ * hold what that CPU waits for, does so for a quarter of a second at most, and
+ * but once while that one is interrupted: what was in the way then, still is.
  *
  * Context: Interrupts off.
- * Return: False if an interrupted call on this CPU holds it, or it took too
- *	long.
+ * Return: False if an interrupted call on this CPU holds it, or one was
+ *	interrupted and it took too long.
  */
 bool bpf_local_storage_lock_nested(struct bpf_local_storage_locks *locks,
 				   raw_spinlock_t *lock)
 {
-	struct bpf_local_storage_locks *outer = locks->outer;
-	u32 left = outer && outer->timed_out ? 0 : NESTED_WAIT;
+	struct bpf_local_storage_locks *outermost = locks->outer;
+	u32 left;
 
 	if (locks_held_outside(locks, lock))
 		return false;
+	while (outermost && outermost->outer)
+		outermost = outermost->outer;
+	left = outermost && outermost->timed_out ? 0 : NESTED_WAIT;
 	while (!raw_spin_trylock(lock)) {
-		if (!left--) {
-			if (outer)
-				outer->timed_out = true;
+		if (outermost && !left--) {
+			outermost->timed_out = true;
 			return false;
 		}
 		/* By no clock: some stand still while interrupts are off. */
@@ -677,7 +680,7 @@ long __bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
 	err = check_update_flags(op.mode, found);
 	if (err)
 		return err;
-	if (unlikely(too_much_waits()))
+	if (unlikely(too_much_waits()) && !(found && flags & BPF_F_LOCK))
 		return -ENOMEM;
 	if (!(flags & BPF_F_LOCK))
 		return op_run(&op);
@@ -848,7 +851,7 @@ bucket_first_storage(struct bpf_local_storage_bucket *bucket)
 void bpf_local_storage_map_empty(struct bpf_local_storage_map *smap)
 {
 	struct bpf_local_storage *storage;
-	u32 i, n = 0;
+	u32 i, bytes = 0;
 
 	for (i = 0; i < BIT(smap->bucket_bits); i++) {
 		do {
@@ -859,8 +862,16 @@ void bpf_local_storage_map_empty(struct bpf_local_storage_map *smap)
 				__bpf_local_storage_delete(storage, smap, NULL);
 			rcu_read_unlock();
 			cond_resched();
-			/* Leave to those who create what they may have. */
-			if (++n % EMPTIED_AT_ONCE == 0 && half_as_much_waits())
+			/*
+			 * Leave to those who create what they may have.  A map
+			 * without elements must not wait: its creation may have
+			 * failed in a sleepable program.
+			 */
+			bytes += storage ? elem_size(smap) : 0;
+			if (bytes < EMPTIED_AT_ONCE)
+				continue;
+			bytes = 0;
+			if (half_as_much_waits())
 				bpf_local_storage_barrier();
 		} while (storage);
 	}

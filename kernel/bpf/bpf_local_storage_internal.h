@@ -228,7 +228,7 @@ iter_next(struct bpf_local_storage_iter *iter)
  * @outer: the call on the same CPU that it interrupted, or NULL
  * @storage: the lock of a storage that it holds or is waiting for, or NULL
  * @bucket: the same of a bucket
- * @timed_out: a call that interrupted it has waited for a lock in vain
+ * @timed_out: of the outermost: one that interrupted it has waited in vain
  * @irqflags: from before
  */
 struct bpf_local_storage_locks {

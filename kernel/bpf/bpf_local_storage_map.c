@@ -505,8 +505,8 @@ int bpf_local_storage_map_check_btf(const struct bpf_map *map,
  * @kind: the kind of the map's owners
  *
  * Context: Process; sleeps.
- * Return: The map, -ENOMEM, or -ENOSPC if the map must have a slot and all are
- *	taken.
+ * Return: The map, -ENOMEM, -EINTR if the caller is killed, or -ENOSPC if the
+ *	map must have a slot and all are taken.
  */
 struct bpf_map *
 bpf_local_storage_map_alloc(union bpf_attr *attr,
