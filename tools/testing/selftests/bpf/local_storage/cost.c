@@ -20,6 +20,7 @@
 #define TRIES		5
 #define FIRST_WRITES	1000
 #define UPDATES		5000
+#define CHURNED		100000
 #define ACCEPTS		300
 #define DUMPED		10000
 #define VALUES		4
@@ -331,6 +332,23 @@ TEST(bpf_updates_a_value)
 	EXPECT_FIGURE("update", (double)(now() - start) / UPDATES, 2300);
 	EXPECT_EQ(lookup(map, sk), UPDATES - 1);
 	close(sk);
+	close(map);
+}
+
+/* What is freed late, after grace periods, is a part of it. */
+TEST(sockets_come_and_go)
+{
+	int map = create_with(8, 0), err = 0;
+	long long start = now();
+
+	for (int i = 0; i < CHURNED; i++) {
+		int sk = tcp_socket();
+
+		err = err ?: update(map, sk, i, BPF_NOEXIST);
+		close(sk);
+	}
+	EXPECT_FIGURE("churn", (double)(now() - start) / CHURNED, 10500);
+	EXPECT_EQ(err, 0);
 	close(map);
 }
 
