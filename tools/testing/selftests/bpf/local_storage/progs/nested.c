@@ -167,8 +167,12 @@ static __always_inline void cross(void)
 	if (!other)
 		return;
 	bpf_repeat(CROSSINGS) {
+		__u64 late = crossed.late;
+
 		delete_others(other);
-		create_others(other);
+		/* After a wait in vain, the next one would not wait. */
+		if (crossed.late == late)
+			create_others(other);
 	}
 	bpf_task_release(other);
 }
