@@ -2,22 +2,7 @@
 #include "breakpoint.h"
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
-#include <sched.h>
 #include <sys/syscall.h>
-
-int cpus(void)
-{
-	return sysconf(_SC_NPROCESSORS_ONLN);
-}
-
-void on_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
 
 static int breakpoint(__u64 address, int cpu)
 {

@@ -7,11 +7,6 @@
 
 #define MAX_CPUS	64
 
-int cpus(void);
-
-/* Let this thread run nowhere else. */
-void on_cpu(int cpu);
-
 /*
  * Have an event at every write to an address, on every CPU; 0 or the negative
  * errno.  MAX_CPUS fds, of which those that are not used are below 0.

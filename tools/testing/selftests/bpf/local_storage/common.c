@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "net.h"
 #include <libgen.h>
+#include <sched.h>
 #include <stdarg.h>
 
 struct btf *types_for(__u32 value_size)
@@ -152,6 +153,20 @@ bool is_rt(void)
 	struct utsname name;
 
 	return !uname(&name) && strstr(name.version, "PREEMPT_RT");
+}
+
+int cpus(void)
+{
+	return sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+void on_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu % cpus(), &set);
+	sched_setaffinity(0, sizeof(set), &set);
 }
 
 int root_cgroup(void)

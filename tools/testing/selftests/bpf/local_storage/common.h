@@ -87,6 +87,12 @@ bool goes_on(int turn, int least, int seen);
 bool is_rt(void);
 int root_cgroup(void);
 
+/* Those that are online. */
+int cpus(void);
+
+/* Let this thread run nowhere else; numbers beyond the last begin anew. */
+void on_cpu(int cpu);
+
 /* Run a program that needs no input; its return value, or an errno. */
 int run_program(struct bpf_program *prog);
 

@@ -17,20 +17,6 @@
 
 #define CPUS		4
 
-static int cpus(void)
-{
-	return sysconf(_SC_NPROCESSORS_ONLN);
-}
-
-static void pin_to(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu % cpus(), &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
-
 /* The calling thread's. */
 static int own_pidfd(void)
 {
@@ -273,7 +259,7 @@ static void *change_own(void *arg)
 	int number = __sync_fetch_and_add(&c->next, 1);
 	int fd;
 
-	pin_to(0);
+	on_cpu(0);
 	fd = c->cgroup ? make_cgroup(number) : own_pidfd();
 	while (!__atomic_load_n(&c->stop, __ATOMIC_RELAXED)) {
 		if (bpf_map_update_elem(c->map, &fd, value, 0) ||
@@ -293,7 +279,7 @@ static int come_between(int times)
 	struct sched_param param = { .sched_priority = 1 };
 	struct timespec pause = { .tv_nsec = 50000 };
 
-	pin_to(0);
+	on_cpu(0);
 	if (sched_setscheduler(0, SCHED_FIFO, &param))
 		return -errno;
 	while (times--) {
@@ -625,7 +611,7 @@ static void work(struct maps *maps, int number)
 {
 	int cgroup;
 
-	pin_to(number);
+	on_cpu(number);
 	for (int r = 0; r < rounds(); r++) {
 		cgroup = make_cgroup(number);
 		fork_into(cgroup);

@@ -48,7 +48,7 @@ FIXTURE_SETUP(kind)
 	self->sk = open_kind(&variant->kind, &self->addr, &self->peer,
 			     &self->server);
 	ASSERT_GE(self->sk, 0);
-	ASSERT_EQ(set(self->map, self->sk, NUMBER), 0);
+	ASSERT_EQ(update(self->map, self->sk, NUMBER, 0), 0);
 }
 
 FIXTURE_TEARDOWN(kind)
@@ -139,8 +139,8 @@ FIXTURE_SETUP(diag)
 	self->sk = listener(AF_INET, IPPROTO_TCP, &self->addr);
 	self->idle = tcp_listener();
 	self->fds[OTHER_ONE] = dup(self->sk);
-	ASSERT_EQ(set(self->fds[ONE], self->sk, 1), 0);
-	ASSERT_EQ(set(self->fds[TWO], self->sk, 2), 0);
+	ASSERT_EQ(update(self->fds[ONE], self->sk, 1, 0), 0);
+	ASSERT_EQ(update(self->fds[TWO], self->sk, 2, 0), 0);
 }
 
 FIXTURE_TEARDOWN(diag)
@@ -443,7 +443,7 @@ TEST_F(diag, a_request_can_name_many_maps)
 	for (int i = 0; i < MANY; i++) {
 		maps[i] = create_with(8, 0);
 		ASSERT_GE(maps[i], 0);
-		ASSERT_EQ(set(maps[i], self->idle, i), 0);
+		ASSERT_EQ(update(maps[i], self->idle, i, 0), 0);
 	}
 	maps[MANY] = maps[MANY / 2];
 	dump = dump_storage(AF_INET, IPPROTO_TCP, maps, MANY);

@@ -376,7 +376,7 @@ FIXTURE_SETUP(many)
 			close(accept(self->server, NULL, NULL));
 		}
 		ASSERT_EQ(err, 0) TH_LOG("socket %d: %d", i, errno);
-		ASSERT_EQ(set(self->map, fd, i), 0);
+		ASSERT_EQ(update(self->map, fd, i, 0), 0);
 		self->sockets[i] = fd;
 	}
 }

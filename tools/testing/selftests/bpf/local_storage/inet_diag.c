@@ -305,11 +305,6 @@ bool gone(const __u32 *ids, int n)
 	return true;
 }
 
-int set(int map, int fd, __u64 value)
-{
-	return bpf_map_update_elem(map, &fd, &value, 0);
-}
-
 void bind_any(int fd, int family, struct sockaddr_in6 *addr)
 {
 	struct sockaddr_in *v4 = (void *)addr;

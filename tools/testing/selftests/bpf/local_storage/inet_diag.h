@@ -108,7 +108,6 @@ __u64 number_of_value(const struct value *value);
 
 /* Nothing refers to any of the maps any more. */
 bool gone(const __u32 *ids, int n);
-int set(int map, int fd, __u64 value);
 
 /* To the loopback address; which it is, with the port, goes to addr. */
 void bind_any(int fd, int family, struct sockaddr_in6 *addr);

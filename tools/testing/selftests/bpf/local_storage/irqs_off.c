@@ -135,7 +135,7 @@ IRQS_OFF(nmi, large, TASK, LARGE);
 /* What may be charged ahead on the CPUs, or not be given back yet. */
 static long long tolerance(void)
 {
-	return sysconf(_SC_NPROCESSORS_ONLN) * (256LL << 10);
+	return cpus() * (256LL << 10);
 }
 
 /* As many as it takes for their values to stand out, if they can. */
@@ -150,17 +150,12 @@ static int enough_owners(__u32 size)
 	return nr;
 }
 
-static bool has_other_processors(void)
-{
-	return sysconf(_SC_NPROCESSORS_ONLN) > 1;
-}
-
 FIXTURE_SETUP(irqs_off)
 {
 	struct payer *payer = &self->payer;
 	int i;
 
-	if (!strcmp(variant->context, "nmi") && !has_other_processors())
+	if (!strcmp(variant->context, "nmi") && cpus() == 1)
 		SKIP(return, "one processor sends itself no NMI");
 	for (i = 0; i < TASKS; i++)
 		self->owners[i] = NO_OWNER;
@@ -339,15 +334,6 @@ static int sockets_in_use(void)
 	if (file)
 		fclose(file);
 	return number;
-}
-
-static void on_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu % sysconf(_SC_NPROCESSORS_ONLN), &set);
-	sched_setaffinity(0, sizeof(set), &set);
 }
 
 static void *yield_on_1(void *stop)

@@ -98,7 +98,7 @@ FIXTURE_SETUP(ss)
 		self->ports[i] = port_shown(&kinds[i], &addr);
 		ASSERT_EQ(bpf_map_update_elem(self->flows, &self->sockets[i],
 					      &flow, 0), 0);
-		ASSERT_EQ(set(self->numbers, self->sockets[i], i), 0);
+		ASSERT_EQ(update(self->numbers, self->sockets[i], i, 0), 0);
 	}
 }
 

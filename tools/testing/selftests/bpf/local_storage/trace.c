@@ -107,15 +107,6 @@ static int set_value(int map, int sk, __u64 value)
 
 /* Something to happen to the process in every context. */
 
-static void on_cpu(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
-
 /* A datagram to oneself is received in a softirq. */
 static void send_to_self(void)
 {
