@@ -355,6 +355,8 @@ static struct meetings_with meet(struct dying *skel, const struct life *life,
 
 	skel->bss->op = op;
 	for (int i = 0; i < OWNERS_PER_TEST; i++) {
+		/* The one before may be met more than once. */
+		skel->bss->owner = 0;
 		skel->bss->met = 0;
 		skel->bss->done = 0;
 		skel->bss->born = 0;
