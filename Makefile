@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # `make demo` and `make check`; everything else serves them.
 
+BASE ?= $(shell cat base/default)
+export BASE
 FLAVOUR ?=
 TEST ?=
 FIGURE ?=
@@ -20,14 +22,17 @@ help:
 	@echo "             run the kernel's own schedulers that use local storage"
 	@echo "make kunit   run the core's KUnit tests, natively and on 32 bits"
 	@echo "make lint    run the linters over what is in this repository"
-	@echo "make build   prepare the kernel tree build/src/ours and build it"
-	@echo "make series  write the patches for git am to build/series/6.12"
+	@echo "make build   prepare the kernel tree build/BASE/src/ours and build it"
+	@echo "make series  write the patches for git am to build/series/BASE"
 	@echo "make apply KDIR=DIR"
 	@echo "             put the series into a kernel tree of yours"
 	@echo "make series-check"
-	@echo "             prove that it applies, to files and in git"
+	@echo "             prove that it applies, to files and in git, and boots"
+	@echo "make series-build"
+	@echo "             compile after each patch, in 11 configurations; hours"
 	@echo "make clean   remove build/, the compiler cache included, and say what"
 	@echo "             else was added to this machine"
+	@echo "BASE=7.3 does any of this for that version of Linux, not $$(cat base/default)"
 	@echo "KERNEL_TARBALL=FILE takes a kernel source that you have as the base"
 
 demo: setup
@@ -60,6 +65,9 @@ apply: setup
 series-check: setup
 	@base/series-check
 
+series-build: setup
+	@base/series-check --build
+
 build: setup
 	@base/kernel release
 
@@ -71,4 +79,4 @@ clean:
 	@base/install --undo
 
 .PHONY: help demo check bench upstream-check schedulers kunit lint series apply \
-	series-check build setup clean
+	series-check series-build build setup clean

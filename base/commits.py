@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The series as commits: what each changes, in any tree of the base."""
+"""The series as commits: what each changes, in any tree of a base.
+
+series/ has a file for each commit, with its message and the whole files that it
+brings; series/BASE/ has what it changes in the files of that base.  A commit
+that does neither for a base is none there.
+"""
 import os
 import re
 import subprocess
 import tempfile
 
 import removal
+from paths import TOP
 
-TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SERIES = os.path.join(TOP, "series")
 WHOLE_FILE_ROOTS = ("include", "kernel", "net", "Documentation", "tools")
 
@@ -29,49 +34,78 @@ def write(path, text):
     os.replace(path + ".new", path)
 
 
-def patches():
-    return [os.path.join(SERIES, name) for name in sorted(os.listdir(SERIES))
-            if name.endswith(".patch")]
+def version(tree):
+    """The version of a kernel tree, as far as it tells one base from another."""
+    text = read(os.path.join(tree, "Makefile"))
+    return ".".join(re.search(r"^%s = (\d+)" % name, text, re.M).group(1)
+                    for name in ("VERSION", "PATCHLEVEL"))
 
 
-def head(patch):
-    """What a patch says before its hunks."""
-    return read(patch).split("\n---\n", 1)[0] + "\n"
+def bases():
+    return [name for name in os.listdir(SERIES)
+            if os.path.isdir(os.path.join(SERIES, name))]
 
 
-def message(patch):
-    """The commit's message: without the files, and the subject as such."""
-    text = re.sub(r"^Files:\n(?:\t+\S.*\n?)*", "", head(patch), flags=re.M)
-    return text.replace("Subject: ", "", 1).strip() + "\n"
+class Commit:
+    """A commit of the series, with what the files that it brings are without.
 
-
-def listed(patch):
-    """What stands under a patch's `Files:`: (path, what it is without)."""
-    match = re.search(r"^Files:\n((?:\t+\S.*\n?)*)", head(patch), re.M)
-    entries = []
-    for line in match.group(1).splitlines() if match else []:
-        if line.startswith("\t\twithout "):
-            entries[-1][1].append(line[len("\t\twithout "):])
-        else:
-            entries.append((line.strip(), []))
-    return entries
-
-
-def brought_in(patch):
-    """The whole files that a patch brings, with their text.
-
-    With a slash, all that a directory of ours holds.  A file that grows is
-    listed by each patch that it grows with; all but the last say what is not
-    in it yet.
+    `Files:` lists them, with a slash all that a directory of ours holds.  A file
+    that grows is first listed with what it is without, and then by each commit
+    that it grows with, which says with what.
     """
-    files = {}
-    for path, cuts in listed(patch):
-        for name in files_below(path) if path.endswith("/") else [path]:
-            if not os.path.exists(os.path.join(TOP, name)):
-                raise CommitError("%s is in a patch's Files: but not in the "
-                                  "tree" % name)
-            files[name] = stage(name, read(os.path.join(TOP, name)), cuts)
-    return files
+
+    def __init__(self, name, base, cuts):
+        text = read(os.path.join(SERIES, name))
+        text, _, files = text.partition("\nFiles:\n")
+        self.name = name
+        self.message = text.replace("Subject: ", "", 1).strip() + "\n"
+        self.diff = os.path.join(SERIES, base, name + ".diff")
+        if not os.path.exists(self.diff):
+            self.diff = None
+        self.files = {}
+        for line in files.splitlines():
+            self.take(line, cuts)
+
+    def take(self, line, cuts):
+        """A line below `Files:`; cuts: of each file, as far as this."""
+        if not line.startswith("\t\t"):
+            self.path = line.strip()
+            self.files[self.path] = cuts.setdefault(self.path, [])
+            return
+        how, _, what = line.strip().partition(" ")
+        if how == "without":
+            cuts[self.path] = cuts[self.path] + [what]
+        elif how == "with" and what in cuts[self.path]:
+            cuts[self.path] = [cut for cut in cuts[self.path] if cut != what]
+        else:
+            raise CommitError("%s: %s: not understood: %s"
+                              % (self.name, self.path, line.strip()))
+        self.files[self.path] = cuts[self.path]
+
+    def touched(self):
+        return re.findall(r"^\+\+\+ b/(\S+)", read(self.diff),
+                          re.M) if self.diff else []
+
+    def brought_in(self):
+        """The whole files that it brings, with their text."""
+        files = {}
+        for path, cuts in self.files.items():
+            for name in files_below(path) if path.endswith("/") else [path]:
+                if not os.path.exists(os.path.join(TOP, name)):
+                    raise CommitError("%s: %s is not there" % (self.name, name))
+                files[name] = stage(name, read(os.path.join(TOP, name)), cuts)
+        return files
+
+
+def series(base):
+    """The commits for a base, in their order."""
+    cuts = {}
+    found = [Commit(name, base, cuts) for name in sorted(os.listdir(SERIES))
+             if re.match(r"\d+-", name)]
+    left = ["%s without %s" % (path, cut) for path in cuts for cut in cuts[path]]
+    if left:
+        raise CommitError("no commit brings all of %s" % left[0])
+    return [commit for commit in found if commit.files or commit.diff]
 
 
 COMMENT = r"(?:^/\*(?:[^*]|\*(?!/))*\*/\n)?"
@@ -114,60 +148,57 @@ def files_below(root):
             for name in sorted(names)]
 
 
-def touched(patch):
-    return re.findall(r"^\+\+\+ b/(\S+)", read(patch), re.M)
-
-
-def check_files():
-    """All of our kernel files have to be there in the end, and whole."""
-    final = {}
-    for patch in patches():
-        final.update(brought_in(patch))
-    for path, text in final.items():
-        if text != read(os.path.join(TOP, path)):
-            raise CommitError("no patch of series/ brings all of %s" % path)
+def check_files(found):
+    """All of our kernel files have to be in a commit."""
+    brought = {path for commit in found for path in commit.brought_in()}
     for root in WHOLE_FILE_ROOTS:
         for path in files_below(root):
-            if path not in final:
-                raise CommitError("no patch of series/ names %s in its Files:"
+            if path not in brought:
+                raise CommitError("no commit of series/ names %s in its Files:"
                                   % path)
 
 
-def apply(patch, files, tree):
-    """The files that a patch's hunks change, with their text afterwards."""
+def apply(commit, files, tree):
+    """The files that a commit's diff changes, with their text afterwards."""
+    paths = commit.touched()
     with tempfile.TemporaryDirectory() as where:
-        for path in touched(patch):
-            if path not in files:
+        for path in paths:
+            if path not in files and os.path.exists(os.path.join(tree, path)):
                 files[path] = read(os.path.join(tree, path))
-            write(os.path.join(where, path), files[path])
-        done = subprocess.run(["patch", "-p1", "-N", "-d", where, "-i", patch,
-                               "--no-backup-if-mismatch", "-r", "-"],
-                              capture_output=True, text=True)
+            if path in files:
+                write(os.path.join(where, path), files[path])
+        done = subprocess.run(["patch", "-p1", "-N", "-d", where, "-i",
+                               commit.diff, "--no-backup-if-mismatch",
+                               "-r", "-"], capture_output=True, text=True)
         if done.returncode:
             raise CommitError("%s does not apply:\n%s"
-                              % (os.path.relpath(patch, TOP),
+                              % (os.path.relpath(commit.diff, TOP),
                                  done.stdout + done.stderr))
-        return {path: read(os.path.join(where, path))
-                for path in touched(patch)}
+        return {path: read(os.path.join(where, path)) for path in paths}
 
 
 def commits(tree):
-    """What makes ours of a tree of the base, which stays as it is.
+    """What makes ours of a tree of a base, which stays as it is.
 
     Yields a message and the files of each commit: path to text, or to None
     where the file goes.
     """
-    check_files()
-    files = {path: removal.remove(path, read(os.path.join(tree, path)))
-             for path in removal.EDITS}
-    for path in removal.DELETED:
+    base = version(tree)
+    if base not in bases():
+        raise CommitError("%s is Linux %s; there is a series for %s"
+                          % (tree, base, " and ".join(sorted(bases()))))
+    found = series(base)
+    check_files(found)
+    edits, deleted = removal.edits(base), removal.DELETED
+    files = {path: removal.remove(edits, path, read(os.path.join(tree, path)))
+             for path in edits}
+    for path in deleted:
         if not os.path.exists(os.path.join(tree, path)):
             raise CommitError("%s is not there; is this a base, and pristine?"
                               % path)
-    yield removal.MESSAGE, dict(files, **{path: None
-                                          for path in removal.DELETED})
-    for patch in patches():
-        changed = apply(patch, files, tree) if touched(patch) else {}
-        changed.update(brought_in(patch))
+    yield removal.MESSAGE, dict(files, **{path: None for path in deleted})
+    for commit in found:
+        changed = apply(commit, files, tree) if commit.diff else {}
+        changed.update(commit.brought_in())
         files.update(changed)
-        yield message(patch), changed
+        yield commit.message, changed

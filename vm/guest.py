@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """What is run in guests, and what their kernels say."""
+import os
 import re
 import sys
+
+# For those who import this: paths.
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../base"))
 
 # What no kernel must say.
 SPLAT = re.compile("|".join([

@@ -7,11 +7,13 @@
 #define _BPF_LOCAL_STORAGE_H
 
 #include <linux/types.h>
+#include <uapi/linux/bpf.h>
 
 struct bpf_func_proto;
 struct bpf_insn;
 struct bpf_map;
 struct bpf_prog;
+struct bpf_verifier_env;
 struct cgroup;
 struct task_struct;
 
@@ -23,28 +25,29 @@ struct task_struct;
 
 /* Programs that are being loaded */
 
-/**
- * struct bpf_local_storage_call - a call of a get helper in a program
- * @map: the map, the same on every path; or NULL to leave the call as it is
- * @fn: the helper
- * @maybe_null: on some path the owner may be NULL
- * @maybe_mini: on some path a socket may not be a full one
- * @creates: on some path the flags are BPF_LOCAL_STORAGE_GET_F_CREATE, not 0
- * @percpu: the program can address per-CPU variables
- * @gfp: how the helper may allocate
- */
-struct bpf_local_storage_call {
-	struct bpf_map *map;
-	const struct bpf_func_proto *fn;
-	bool maybe_null;
-	bool maybe_mini;
-	bool creates;
-	bool percpu;
-	gfp_t gfp;
+/* Get helpers, which may create: their fifth argument is a gfp_t. */
+static inline bool bpf_is_storage_get(enum bpf_func_id func_id)
+{
+	switch (func_id) {
+	case BPF_FUNC_sk_storage_get:
+	case BPF_FUNC_task_storage_get:
+	case BPF_FUNC_cgrp_storage_get:
+	case BPF_FUNC_inode_storage_get:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* What is true of a call of a get helper on at least one path. */
+enum bpf_storage_get_flags {
+	BPF_STORAGE_GET_MAYBE_NULL = 1,	/* the owner may be NULL */
+	BPF_STORAGE_GET_MAYBE_MINI = 2,	/* a socket may not be a full one */
+	BPF_STORAGE_GET_CREATES = 4,	/* BPF_LOCAL_STORAGE_GET_F_CREATE */
+	BPF_STORAGE_GET_FLAGS_VARY = 8,	/* or are unknown */
 };
 
-u32 bpf_local_storage_gen_get(const struct bpf_local_storage_call *call,
-			      const struct bpf_insn *old,
+u32 bpf_local_storage_gen_get(struct bpf_verifier_env *env, int insn_idx,
 			      struct bpf_insn *insns);
 
 gfp_t bpf_local_storage_gfp(const struct bpf_prog *prog, bool may_sleep);

@@ -8,6 +8,7 @@
 
 #include <linux/bpf.h>
 #include <linux/bpf_local_storage.h>
+#include <linux/bpf_local_storage_base.h>
 #include <linux/bpf_mem_alloc.h>
 #include <linux/idr.h>
 #include <linux/list.h>
@@ -84,6 +85,26 @@ struct bpf_local_storage_slots {
 	u16 stuck;
 	u8 nr;
 	struct ida numbers;
+};
+
+/**
+ * struct bpf_local_storage_call - a call of a get helper in a program
+ * @map: the map, the same on every path; or NULL to leave the call as it is
+ * @fn: the helper
+ * @maybe_null: on some path the owner may be NULL
+ * @maybe_mini: on some path a socket may not be a full one
+ * @creates: on some path the flags are BPF_LOCAL_STORAGE_GET_F_CREATE, not 0
+ * @percpu: the program can address per-CPU variables
+ * @gfp: how the helper may allocate
+ */
+struct bpf_local_storage_call {
+	struct bpf_map *map;
+	const struct bpf_func_proto *fn;
+	bool maybe_null;
+	bool maybe_mini;
+	bool creates;
+	bool percpu;
+	gfp_t gfp;
 };
 
 /* Where a jump in a replaced call leads to, until that is known. */
@@ -260,10 +281,6 @@ struct bpf_map *
 bpf_local_storage_map_alloc(union bpf_attr *attr,
 			    const struct bpf_local_storage_kind *kind);
 void bpf_local_storage_map_free(struct bpf_map *map);
-int bpf_local_storage_map_check_btf(const struct bpf_map *map,
-				    const struct btf *btf,
-				    const struct btf_type *key_type,
-				    const struct btf_type *value_type);
 bool bpf_local_storage_meta_equal(const struct bpf_map *meta,
 				  const struct bpf_map *map);
 u64 bpf_local_storage_map_mem_usage(const struct bpf_map *map);
@@ -277,7 +294,7 @@ u64 bpf_local_storage_map_mem_usage(const struct bpf_map *map);
 	.map_lookup_elem = bpf_local_storage_fd_lookup,			\
 	.map_update_elem = bpf_local_storage_fd_update,			\
 	.map_delete_elem = bpf_local_storage_fd_delete,			\
-	.map_check_btf = bpf_local_storage_map_check_btf,		\
+	.map_check_btf = bpf_local_storage_check_btf,			\
 	.map_mem_usage = bpf_local_storage_map_mem_usage,		\
 	.map_btf_id = &bpf_local_storage_map_btf_id[0]
 

@@ -381,7 +381,8 @@ exit:
 
 /* The owner keeps nothing yet: its value, or -EAGAIN if it has got a storage. */
 static void *storage_create(void *owner, struct bpf_local_storage_map *smap,
-			    void *from, bool locked, gfp_t gfp)
+			    void *from, enum value_source source,
+			    gfp_t gfp)
 {
 	u32 embedded = can_embed(smap) ? padded_value_size(smap) : 0;
 	struct bpf_local_storage_index *index = NULL;
@@ -403,7 +404,7 @@ static void *storage_create(void *owner, struct bpf_local_storage_map *smap,
 	RCU_INIT_POINTER(storage->index, index);
 	elem->map = smap;
 	value = likely(embedded) ? storage_first_value(storage) : elem + 1;
-	value_init(smap, value, from, locked);
+	value_init(smap, value, from, source);
 	storage_add_unpublished(storage, elem);
 	err = storage_publish(storage, owner, elem);
 	if (likely(!err))
@@ -423,7 +424,7 @@ drop:
  * @owner: of the storage, alive during the call
  * @smap: the map
  * @value: what to store, or NULL for zeroes
- * @locked: take the bpf_spin_lock of @value, if any, while copying it
+ * @source: where @value is from
  * @mode: BPF_ANY, BPF_NOEXIST or BPF_EXIST
  * @gfp: how to allocate
  * @elem: the new element, not linked yet; kept from attempt to attempt
@@ -436,7 +437,7 @@ struct bpf_local_storage_op {
 	void *owner;
 	struct bpf_local_storage_map *smap;
 	void *value;
-	bool locked;
+	enum value_source source;
 	u64 mode;
 	gfp_t gfp;
 	struct bpf_local_storage_elem *elem;
@@ -451,7 +452,7 @@ static int op_alloc_elem(struct bpf_local_storage_op *op)
 	op->elem = elem_alloc(op->owner, op->smap, op->gfp);
 	if (IS_ERR(op->elem))
 		return PTR_ERR(no_free_ptr(op->elem));
-	value_init(op->smap, op->elem + 1, op->value, op->locked);
+	value_init(op->smap, op->elem + 1, op->value, op->source);
 	return 0;
 }
 
@@ -597,7 +598,7 @@ static int op_try(struct bpf_local_storage_op *op)
 		index_free_unpublished(op->owner, op->smap,
 				       no_free_ptr(op->index));
 		op->found = storage_create(op->owner, op->smap, op->value,
-					   op->locked, op->gfp);
+					   op->source, op->gfp);
 		return PTR_ERR_OR_ZERO(op->found);
 	}
 	err = op_change(op, storage);
@@ -622,10 +623,11 @@ static int op_run(struct bpf_local_storage_op *op)
 
 static noinline void *owner_create_further(void *owner,
 					   struct bpf_local_storage_map *smap,
-					   void *value, bool locked, gfp_t gfp)
+					   void *value,
+					   enum value_source source, gfp_t gfp)
 {
 	struct bpf_local_storage_op op = {
-		.owner = owner, .smap = smap, .value = value, .locked = locked,
+		.owner = owner, .smap = smap, .value = value, .source = source,
 		.mode = BPF_NOEXIST, .gfp = gfp,
 	};
 	int err;
@@ -636,27 +638,28 @@ static noinline void *owner_create_further(void *owner,
 	return op.found;
 }
 
-/* @locked: copy @value under its bpf_spin_lock, if it has one. */
 static __always_inline void *owner_create(void *owner,
 					  struct bpf_local_storage_map *smap,
-					  void *value, bool locked, gfp_t gfp)
+					  void *value, enum value_source source,
+					  gfp_t gfp)
 {
 	void *found = ERR_PTR(-EAGAIN);
 
 	/* Most owners keep one value. */
 	if (likely(!owner_storage(owner, smap->kind)))
-		found = storage_create(owner, smap, value, locked, gfp);
+		found = storage_create(owner, smap, value, source, gfp);
 	if (unlikely(found == ERR_PTR(-EAGAIN)))
-		found = owner_create_further(owner, smap, value, locked, gfp);
+		found = owner_create_further(owner, smap, value, source, gfp);
 	return found;
 }
 
 /* The rest of bpf_local_storage_create(), not to be traced. */
 void *__bpf_local_storage_create(void *owner,
 				 struct bpf_local_storage_map *smap,
-				 void *value, bool locked, gfp_t gfp)
+				 void *value, enum value_source source,
+				 gfp_t gfp)
 {
-	return owner_create(owner, smap, value, locked, gfp);
+	return owner_create(owner, smap, value, source, gfp);
 }
 
 /* The rest of bpf_local_storage_update(), not to be traced. */
@@ -664,7 +667,8 @@ long __bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
 				void *value, u64 flags)
 {
 	struct bpf_local_storage_op op = {
-		.owner = owner, .smap = smap, .value = value,
+		.owner = owner, .smap = smap,
+		.value = value, .source = FROM_USER,
 		.mode = flags & ~BPF_F_LOCK, .gfp = GFP_ATOMIC,
 	};
 	void *found;
@@ -675,6 +679,9 @@ long __bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
 	if (flags & BPF_F_LOCK &&
 	    !btf_record_has_field(smap->map.record, BPF_SPIN_LOCK))
 		return -EINVAL;
+	/* Nobody can say which of the pages a value in place still has. */
+	if (flags & BPF_F_LOCK && bpf_local_storage_has_uptrs(&smap->map))
+		return -EOPNOTSUPP;
 
 	found = owner_lookup(owner, smap);
 	err = check_update_flags(op.mode, found);

@@ -79,7 +79,7 @@ static u32 clone_embedded(struct bpf_local_storage *from,
 		}
 		copy->map = elem->map;
 		elem_set_storage(copy, storage);
-		value_init(copy->map, value, elem_value(elem), true);
+		value_init(copy->map, value, elem_value(elem), FROM_OWNER);
 		copy = value + padded_value_size(copy->map);
 		value = copy + 1;
 		nr++;
@@ -176,8 +176,8 @@ static int clone_elem(struct bpf_local_storage_elem *elem, void *owner)
 		return 0;
 	if (IS_ERR(bpf_map_inc_not_zero(&smap->map)))
 		return 0;
-	value = __bpf_local_storage_create(owner, smap, elem_value(elem), true,
-					   GFP_ATOMIC);
+	value = __bpf_local_storage_create(owner, smap, elem_value(elem),
+					   FROM_OWNER, GFP_ATOMIC);
 	bpf_map_put(&smap->map);
 	return PTR_ERR_OR_ZERO(value);
 }

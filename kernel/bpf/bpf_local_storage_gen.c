@@ -7,6 +7,7 @@
  */
 #include <linux/bpf.h>
 #include <linux/bpf_local_storage_kind.h>
+#include <linux/bpf_verifier.h>
 #include <linux/filter.h>
 #include <linux/log2.h>
 #include <linux/preempt.h>
@@ -28,7 +29,7 @@ bpf_local_storage_gen_context(struct bpf_insn *insn,
 {
 #if defined(CONFIG_X86_64) && !defined(CONFIG_UML)
 	struct bpf_insn address[] = {
-		BPF_LD_IMM64(BPF_REG_0, (unsigned long)&pcpu_hot.preempt_count),
+		BPF_LD_IMM64(BPF_REG_0, BPF_LOCAL_STORAGE_PREEMPT_COUNT),
 	};
 
 	if (!call->percpu)
@@ -143,29 +144,18 @@ static bool is_null_check(const struct bpf_insn *insn)
 	       insn->dst_reg == BPF_REG_0 && !insn->imm;
 }
 
-/**
- * bpf_local_storage_gen_get - the instructions that stand for a call of get
- * @call: what is known about the call
- * @old: the call, in its program
- * @insns: room for the instructions, of which there are fewer than 32
- *
- * A hit is found without the helper, and so is that there is no value and none
- * is wanted.  The helper's call is the last instruction.
- *
- * Context: Process.
- * Return: The number of instructions.
- */
-u32 bpf_local_storage_gen_get(const struct bpf_local_storage_call *call,
-			      const struct bpf_insn *old,
-			      struct bpf_insn *insns)
+/* A lookup, and the helper's call for what it does not find. */
+static struct bpf_insn *gen_get(const struct bpf_local_storage_call *call,
+				const struct bpf_insn *old,
+				struct bpf_insn *insns)
 {
 	struct bpf_insn *looked, *helper, *end;
 
 	static_assert(!offsetof(struct bpf_local_storage_map, map));
 
-	looked = call->map ? gen_lookup(call, insns) : NULL;
+	looked = gen_lookup(call, insns);
 	if (!looked)
-		return gen_call(call, old, insns) - insns;
+		return NULL;
 	helper = looked;
 	*helper++ = BPF_JMP_IMM(BPF_JNE, BPF_REG_0, 0, 0);
 	if (!call->creates)
@@ -178,5 +168,70 @@ u32 bpf_local_storage_gen_get(const struct bpf_local_storage_call *call,
 	if (!call->creates)
 		looked[1].off = end - looked - 2;
 	looked[0].off = end - looked - 1 + is_null_check(old + 1);
+	return end;
+}
+
+/* A map that the program names itself: not the template of an inner map. */
+static bool is_used_map(const struct bpf_verifier_env *env,
+			const struct bpf_map *map)
+{
+	u32 i;
+
+	for (i = 0; i < env->used_map_cnt; i++)
+		if (env->used_maps[i] == map)
+			return true;
+	return false;
+}
+
+/*
+ * The map of a call that can be replaced, or NULL.  Not in large programs: what
+ * else is to be patched has to leave their jumps within 16 bits.
+ */
+static struct bpf_map *call_map(const struct bpf_verifier_env *env,
+				const struct bpf_insn_aux_data *aux)
+{
+	struct bpf_map *map = aux->map_ptr_state.map_ptr;
+
+	if (aux->map_ptr_state.poison || !is_used_map(env, map) ||
+	    aux->storage_get & BPF_STORAGE_GET_FLAGS_VARY ||
+	    !env->bypass_spec_v1 || env->prog->len >= S16_MAX / 2)
+		return NULL;
+	return map;
+}
+
+/**
+ * bpf_local_storage_gen_get - the instructions that stand for a call of get
+ * @env: the verification of the program
+ * @insn_idx: the call
+ * @insns: room for the instructions, of which there are fewer than 32
+ *
+ * A hit is found without the helper, and so is that there is no value and none
+ * is wanted.  The helper's call is the last instruction.
+ *
+ * Context: Process.
+ * Return: The number of instructions.
+ */
+u32 bpf_local_storage_gen_get(struct bpf_verifier_env *env, int insn_idx,
+			      struct bpf_insn *insns)
+{
+	const struct bpf_insn_aux_data *aux = &env->insn_aux_data[insn_idx];
+	const struct bpf_insn *old = &env->prog->insnsi[insn_idx];
+	struct bpf_local_storage_call call = {
+		.map = call_map(env, aux),
+		.fn = env->ops->get_func_proto(old->imm, env->prog),
+		.maybe_null = aux->storage_get & BPF_STORAGE_GET_MAYBE_NULL,
+		.maybe_mini = aux->storage_get & BPF_STORAGE_GET_MAYBE_MINI,
+		.creates = aux->storage_get & BPF_STORAGE_GET_CREATES,
+		.percpu = env->prog->jit_requested &&
+			  bpf_jit_supports_percpu_insn(),
+		.gfp = bpf_local_storage_gfp(env->prog,
+					     !aux->storage_get_atomic),
+	};
+	struct bpf_insn *end = call.map ? gen_get(&call, old, insns) : NULL;
+
+	if (!end)
+		return gen_call(&call, old, insns) - insns;
+	if (call.percpu)
+		bpf_local_storage_require_jit(env->prog);
 	return end - insns;
 }

@@ -81,7 +81,8 @@ static inline bool has_kptrs(const struct bpf_local_storage_map *smap)
 {
 	const struct btf_record *record = smap->map.record;
 
-	return !IS_ERR_OR_NULL(record) && record->field_mask & ~BPF_SPIN_LOCK;
+	return !IS_ERR_OR_NULL(record) &&
+	       record->field_mask & ~BPF_LOCAL_STORAGE_LOCKS;
 }
 
 /*
@@ -488,12 +489,17 @@ storage_alloc(void *owner, struct bpf_local_storage_map *smap,
 	return storage;
 }
 
-/*
- * Set a new value, of zeroes so far, to @from if there is one; @locked: under
- * its bpf_spin_lock, if it has one.
- */
+/* Where a new value is copied from. */
+enum value_source {
+	FROM_PROGRAM,	/* it is nobody else's meanwhile */
+	FROM_OWNER,	/* another owner's value, which may be changed */
+	FROM_USER,	/* as bpf(2) has it, with user's pages pinned */
+};
+
+/* Set a new value, of zeroes so far, to @from if there is one. */
 static __always_inline void value_init(struct bpf_local_storage_map *smap,
-				       void *value, void *from, bool locked)
+				       void *value, void *from,
+				       enum value_source source)
 {
 	struct bpf_map *map = &smap->map;
 
@@ -503,10 +509,14 @@ static __always_inline void value_init(struct bpf_local_storage_map *smap,
 		return;
 	}
 	check_and_init_map_value(map, value);
-	if (locked && btf_record_has_field(map->record, BPF_SPIN_LOCK))
+	if (source == FROM_OWNER &&
+	    btf_record_has_field(map->record, BPF_SPIN_LOCK))
 		copy_map_value_locked(map, value, from, true);
 	else if (from)
 		copy_map_value(map, value, from);
+	/* A program's are numbers of its own choice. */
+	if (source == FROM_USER)
+		bpf_local_storage_copy_uptrs(map, value, from);
 }
 
 void bpf_local_storage_free_unpublished(void *owner,
@@ -514,7 +524,8 @@ void bpf_local_storage_free_unpublished(void *owner,
 					struct bpf_local_storage *storage);
 void *__bpf_local_storage_create(void *owner,
 				 struct bpf_local_storage_map *smap,
-				 void *value, bool locked, gfp_t gfp);
+				 void *value, enum value_source source,
+				 gfp_t gfp);
 long __bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
 				void *value, u64 flags);
 int __bpf_local_storage_delete(struct bpf_local_storage *storage,

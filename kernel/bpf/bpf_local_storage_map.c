@@ -52,7 +52,8 @@ void *bpf_local_storage_create(void *owner, struct bpf_local_storage_map *smap,
 {
 	if (unlikely(too_much_waits()))
 		return ERR_PTR(-ENOMEM);
-	return __bpf_local_storage_create(owner, smap, value, false, gfp);
+	return __bpf_local_storage_create(owner, smap, value,
+					  FROM_PROGRAM, gfp);
 }
 
 /**
@@ -356,6 +357,8 @@ static void slot_release(struct bpf_local_storage_map *smap)
 static bool may_interrupt_allocator(const struct bpf_prog *prog)
 {
 	switch (resolve_prog_type(prog)) {
+	/* Of what it extends, that may not be known yet. */
+	case BPF_PROG_TYPE_EXT:
 	case BPF_PROG_TYPE_KPROBE:
 	case BPF_PROG_TYPE_LSM:
 	case BPF_PROG_TYPE_PERF_EVENT:
@@ -479,19 +482,13 @@ int bpf_local_storage_map_alloc_check(union bpf_attr *attr)
 }
 
 /**
- * bpf_local_storage_map_check_btf - whether the key's type is an int
- * @map: the map
- * @btf: the types
- * @key_type: of the key
- * @value_type: of the value
+ * bpf_local_storage_check_key - whether the type of a map's key is an int
+ * @key_type: the type
  *
  * Context: Process.
  * Return: 0 or -EINVAL.
  */
-int bpf_local_storage_map_check_btf(const struct bpf_map *map,
-				    const struct btf *btf,
-				    const struct btf_type *key_type,
-				    const struct btf_type *value_type)
+int bpf_local_storage_check_key(const struct btf_type *key_type)
 {
 	if (!btf_type_is_int(key_type) || key_type->size != sizeof(int) ||
 	    btf_int_bits(key_type) != 32 || btf_int_offset(key_type))

@@ -7,7 +7,8 @@
  * - with interrupts off, but for the allocator's on PREEMPT_RT; UP and SMP, 32
  *   and 64 bits do not differ.  So where interrupts are off, memory comes from
  *   lists that are refilled elsewhere, and a grace period is started from an
- *   irq_work; elsewhere we use kmalloc() and start grace periods.
+ *   irq_work; elsewhere we use kmalloc() and start grace periods.  Locks that
+ *   later allocators hold with interrupts on are only ever tried.
  * - On PREEMPT_RT, the allocator's locks sleep, so they are out of the question
  *   with preemption off, too, and for a program that may have interrupted their
  *   holder; of that one the verifier tells us by a gfp_t of 0.

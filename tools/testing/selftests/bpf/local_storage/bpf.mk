@@ -21,7 +21,9 @@ CFLAGS += -std=gnu11 -O2 -g -Wall -pthread -D_GNU_SOURCE= \
 	-I$(OUTPUT) -I$(OUTPUT)/include -I$(HERE) \
 	-I$(KERNEL_SRC)/tools/testing/selftests \
 	-I$(KERNEL_SRC)/tools/include/uapi
-BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall \
+# Later kernels have types that are part of others without a name.
+BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -fms-extensions \
+	-Wno-microsoft-anon-tag \
 	-I$(OUTPUT) -I$(OUTPUT)/include -I$(HERE)
 
 LDLIBS += -lelf -lz

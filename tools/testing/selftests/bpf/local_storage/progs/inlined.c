@@ -235,6 +235,6 @@ CALLS(AT_HAND, cgrp)
 #define KIND_inode		inode
 #define OWNER_inode(ctx)						\
 	struct inode *owner = AN_ARGUMENT(1, struct dentry)->d_inode;
-#define OURS_inode		(IN_TEST && owner->i_ino == owner_ino)
+#define OURS_inode		(IN_TEST && owner && owner->i_ino == owner_ino)
 #define RETURN_inode		0
 CALLS(AT_HAND, inode)

@@ -1,25 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The preemption count where a program runs. */
+/* The preemption count where a program runs, as 6.12 has it. */
 #ifndef _PREEMPT_H
 #define _PREEMPT_H
 
-extern const struct pcpu_hot pcpu_hot __ksym __weak;
+struct pcpu_hot___until_6_14 {
+	int preempt_count;
+} __attribute__((preserve_access_index));
+
+extern const struct pcpu_hot___until_6_14 pcpu_hot __ksym __weak;
+extern const unsigned long __preempt_count __ksym __weak;
 
 /* Without CONFIG_SMP no type tells where it is; its address then. */
 const volatile __u64 only_pcpu_hot;
 
 static __always_inline int preempt_count(void)
 {
-	struct pcpu_hot *hot = (void *)only_pcpu_hot;
-	int count = 0;
+	struct pcpu_hot___until_6_14 *hot = (void *)only_pcpu_hot;
+	unsigned long count;
+	int early = 0;
 
-	if (hot)
-		bpf_probe_read_kernel(&count, sizeof(count),
-				      &hot->preempt_count);
-	else
-		count = ((struct pcpu_hot *)
-			 bpf_this_cpu_ptr(&pcpu_hot))->preempt_count;
-	return count;
+	if (bpf_ksym_exists(&__preempt_count)) {
+		count = *(unsigned long *)bpf_this_cpu_ptr(&__preempt_count);
+		/* Later kernels count in between how often interrupts are off. */
+		return (count & 0xffff) | (count >> 24 & 0xff) << 16;
+	}
+	if (!hot)
+		return ((struct pcpu_hot___until_6_14 *)
+			bpf_this_cpu_ptr(&pcpu_hot))->preempt_count;
+	bpf_probe_read_kernel(&early, sizeof(early), &hot->preempt_count);
+	return early;
 }
 
 #endif /* _PREEMPT_H */
