@@ -182,6 +182,15 @@ int run_program(struct bpf_program *prog)
 	       opts.retval;
 }
 
+bool has_function(const char *name)
+{
+	struct btf *btf = btf__load_vmlinux_btf();
+	int id = btf__find_by_name_kind(btf, name, BTF_KIND_FUNC);
+
+	btf__free(btf);
+	return id > 0;
+}
+
 __u64 find_only_pcpu_hot(void)
 {
 	unsigned long long address, found = 0;

@@ -77,6 +77,9 @@ long long fdinfo_number(int fd, const char *name);
 /* Whether the kernel is one whose maps know nothing of slots. */
 bool is_stock(void);
 
+/* Whether a function of the kernel's has that name. */
+bool has_function(const char *name);
+
 /*
  * How often a race repeats no number can say beforehand: at least so often,
  * and until it was seen, unless it is never seen.
