@@ -191,6 +191,16 @@ bool has_function(const char *name)
 	return id > 0;
 }
 
+bool task_helpers_are_for_all(void)
+{
+	static int answer = -1;
+
+	if (answer < 0)
+		answer = libbpf_probe_bpf_helper(BPF_PROG_TYPE_XDP,
+				BPF_FUNC_current_task_under_cgroup, NULL) == 1;
+	return answer;
+}
+
 __u64 find_only_pcpu_hot(void)
 {
 	unsigned long long address, found = 0;

@@ -80,6 +80,9 @@ bool is_stock(void);
 /* Whether a function of the kernel's has that name. */
 bool has_function(const char *name);
 
+/* Whether all types of program have what only tracing programs had once. */
+bool task_helpers_are_for_all(void);
+
 /*
  * How often a race repeats no number can say beforehand: at least so often,
  * and until it was seen, unless it is never seen.

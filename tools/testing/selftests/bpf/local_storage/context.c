@@ -142,6 +142,20 @@ static struct bpf_program *program(struct context *skel, const char *what,
 	return bpf_object__find_program_by_name(skel->obj, name);
 }
 
+/* Of functions that replace one another from kernel to kernel, the one here. */
+static int aim_at_one_of(struct bpf_program *prog, const char *names)
+{
+	char list[128], *rest = list, *name;
+
+	if (!strchr(names, '|'))
+		return bpf_program__set_attach_target(prog, 0, names);
+	snprintf(list, sizeof(list), "%s", names);
+	while ((name = strsep(&rest, "|")))
+		if (has_function(name))
+			return bpf_program__set_attach_target(prog, 0, name);
+	return -ESRCH;
+}
+
 static int aim(struct context *skel, const char *what, const char *kind,
 	       const char *const targets[])
 {
@@ -150,7 +164,7 @@ static int aim(struct context *skel, const char *what, const char *kind,
 
 	for (int i = 0; i < PLACES && targets[i]; i++) {
 		prog = program(skel, what, kind, i);
-		err = bpf_program__set_attach_target(prog, 0, targets[i]);
+		err = aim_at_one_of(prog, targets[i]);
 		if (err)
 			return err;
 		bpf_program__set_autoload(prog, true);
@@ -226,7 +240,7 @@ static const char *const one_cpu_programs[] = {
 
 /* Where a change may be interrupted for long. */
 static const char *const slow_functions[PLACES] = {
-	"call_rcu_tasks_trace", "call_rcu", "kfree",
+	"call_rcu_tasks_trace|call_srcu", "call_rcu", "kfree",
 	"__kmalloc_noprof", "__kmalloc_node_noprof",
 };
 
@@ -431,7 +445,8 @@ FIXTURE_VARIANT_ADD(context, slab) {
 FIXTURE_VARIANT_ADD(context, pages) {
 	.allocator = true,
 	.functions = {
-		"__alloc_pages_noprof", "free_unref_page",
+		"__alloc_pages_noprof|__alloc_frozen_pages_noprof",
+		"free_unref_page|free_frozen_pages|__free_frozen_pages",
 	},
 	.tracepoints = {
 		"mm_page_alloc",
@@ -446,7 +461,8 @@ FIXTURE_VARIANT_ADD(context, rcu) {
 
 FIXTURE_VARIANT_ADD(context, rcu_tasks) {
 	.functions = {
-		"call_rcu_tasks_generic", "call_rcu_tasks_trace",
+		"call_rcu_tasks_generic|srcu_gp_start_if_needed",
+		"call_rcu_tasks_trace|call_srcu",
 	},
 };
 

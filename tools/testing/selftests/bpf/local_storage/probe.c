@@ -62,18 +62,9 @@ static const struct {
 	{ BPF_PROG_TYPE_SYSCALL, S | D | T | C },
 };
 
-/*
- * Later kernels have in every type of program, as far as a type's own helpers
- * are not in the way, what only tracing programs had.
- */
 static int expected(int has)
 {
-	static int everywhere = -1;
-
-	if (everywhere < 0)
-		everywhere = libbpf_probe_bpf_helper(BPF_PROG_TYPE_XDP,
-				BPF_FUNC_current_task_under_cgroup, NULL) == 1;
-	return everywhere ? has | T : has;
+	return task_helpers_are_for_all() ? has | T : has;
 }
 
 static int helpers_of(enum bpf_prog_type type)

@@ -342,9 +342,10 @@ TEST_F(flag, bpftool_shows_it)
 	static const char * const plain[] = {
 		"flags 0x40000001", "flags 0x80000001",
 	};
-	/* bpftool takes the flags for a signed number. */
-	static const char * const json[] = {
-		"\"flags\":1073741825", "\"flags\":-2147483647",
+	/* Early bpftools take the flags for a signed number. */
+	static const char * const json[][2] = {
+		{ "\"flags\":1073741825", "\"flags\":1073741825" },
+		{ "\"flags\":-2147483647", "\"flags\":2147483649" },
 	};
 	char text[4096];
 
@@ -355,7 +356,8 @@ TEST_F(flag, bpftool_shows_it)
 		ASSERT_EQ(describe(self->maps[i], "", text, sizeof(text)), 0);
 		EXPECT_NE(strstr(text, plain[i]), NULL) TH_LOG("%s", text);
 		ASSERT_EQ(describe(self->maps[i], "-j", text, sizeof(text)), 0);
-		EXPECT_NE(strstr(text, json[i]), NULL) TH_LOG("%s", text);
+		EXPECT_TRUE(strstr(text, json[i][0]) ||
+			    strstr(text, json[i][1])) TH_LOG("%s", text);
 	}
 }
 

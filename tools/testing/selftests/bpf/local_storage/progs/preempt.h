@@ -19,16 +19,19 @@ static __always_inline int preempt_count(void)
 	unsigned long count;
 	int early = 0;
 
-	if (bpf_ksym_exists(&__preempt_count)) {
-		count = *(unsigned long *)bpf_this_cpu_ptr(&__preempt_count);
-		/* Later kernels count in between how often interrupts are off. */
-		return (count & 0xffff) | (count >> 24 & 0xff) << 16;
+	if (hot) {
+		bpf_probe_read_kernel(&early, sizeof(early),
+				      &hot->preempt_count);
+		return early;
 	}
-	if (!hot)
+	if (bpf_ksym_exists(&pcpu_hot))
 		return ((struct pcpu_hot___until_6_14 *)
 			bpf_this_cpu_ptr(&pcpu_hot))->preempt_count;
-	bpf_probe_read_kernel(&early, sizeof(early), &hot->preempt_count);
-	return early;
+	if (!bpf_ksym_exists(&__preempt_count))
+		return 0;
+	count = *(unsigned long *)bpf_this_cpu_ptr(&__preempt_count);
+	/* Later kernels count in between how often interrupts are off. */
+	return (count & 0xffff) | (count >> 24 & 0xff) << 16;
 }
 
 #endif /* _PREEMPT_H */
