@@ -2,8 +2,8 @@
 """The series as commits: what each changes, in any tree of a base.
 
 series/ has a file for each commit, with its message and the whole files that it
-brings; series/BASE/ has what it changes in the files of that base.  A commit
-that does neither for a base is none there.
+brings; series/BASE/ has what it then changes in files of that base, or in those
+that it brought.  A commit that does neither for a base is none there.
 """
 import os
 import re
@@ -198,7 +198,9 @@ def commits(tree):
                               % path)
     yield removal.MESSAGE, dict(files, **{path: None for path in deleted})
     for commit in found:
-        changed = apply(commit, files, tree) if commit.diff else {}
-        changed.update(commit.brought_in())
+        changed = commit.brought_in()
+        files.update(changed)
+        if commit.diff:
+            changed.update(apply(commit, files, tree))
         files.update(changed)
         yield commit.message, changed
