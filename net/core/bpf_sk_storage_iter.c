@@ -124,8 +124,6 @@ static int sk_iter_attach(struct bpf_prog *prog,
 		return PTR_ERR(map);
 	if (map->map_type != BPF_MAP_TYPE_SK_STORAGE)
 		err = -EINVAL;
-	else if (bpf_local_storage_is_exclusive(map))
-		err = -EPERM;
 	else if (prog->aux->max_rdwr_access > map->value_size)
 		err = -EACCES;
 	if (err)
