@@ -244,10 +244,12 @@ static bool sk_tracing_allowed(const struct bpf_prog *prog)
 		return true;
 	case BPF_TRACE_FENTRY:
 	case BPF_TRACE_FEXIT:
-		return target && !str_has_prefix(target, "bpf_sk_storage");
+		break;
 	default:
-		return false;
+		if (!bpf_local_storage_is_session(prog->expected_attach_type))
+			return false;
 	}
+	return target && !str_has_prefix(target, "bpf_sk_storage");
 }
 
 BPF_CALL_5(bpf_sk_storage_get_tracing, struct bpf_map *, map, struct sock *, sk,

@@ -240,4 +240,34 @@ TEST(an_iterator_takes_an_exclusive_map)
 	iter__destroy(skel);
 }
 
+/* Sessions: a program for the entry and the exit of a function */
+
+#define SESSION	58	/* BPF_TRACE_FSESSION */
+
+/* 0 or the negative errno. */
+static int load_as(const char *name, enum bpf_attach_type type)
+{
+	struct later *skel = later__open();
+	struct bpf_program *prog;
+	int err;
+
+	bpf_object__for_each_program(prog, skel->obj)
+		bpf_program__set_autoload(prog, false);
+	prog = bpf_object__find_program_by_name(skel->obj, name);
+	bpf_program__set_autoload(prog, true);
+	bpf_program__set_expected_attach_type(prog, type);
+	err = later__load(skel);
+	later__destroy(skel);
+	return err;
+}
+
+TEST(a_session_has_the_helpers)
+{
+	libbpf_set_print(NULL);
+	if (load_as("does_nothing", SESSION))
+		SKIP(return, "this kernel has no such programs");
+	EXPECT_EQ(load_as("finds_a_value", BPF_TRACE_FENTRY), 0);
+	EXPECT_EQ(load_as("finds_a_value", SESSION), 0);
+}
+
 TEST_HARNESS_MAIN

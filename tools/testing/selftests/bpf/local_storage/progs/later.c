@@ -2,6 +2,7 @@
 /* A task's values that point to pages of the user's. */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
 
 char _license[] SEC("license") = "GPL";
 
@@ -37,6 +38,8 @@ struct pointing_locked {
 STORAGE(values, BPF_MAP_TYPE_TASK_STORAGE, struct pointing);
 STORAGE(locked, BPF_MAP_TYPE_TASK_STORAGE, struct pointing_locked);
 
+STORAGE(sockets, BPF_MAP_TYPE_SK_STORAGE, __u64);
+
 /* Where this program's copy of a value points to. */
 bool copy_points;
 
@@ -66,4 +69,17 @@ int create(void *ctx)
 		return 1;
 	copy_points = value->page;
 	return value->number != 5;
+}
+
+SEC("?fentry/inet_csk_destroy_sock")
+int BPF_PROG(does_nothing, struct sock *sk)
+{
+	return 0;
+}
+
+SEC("?fentry/inet_csk_destroy_sock")
+int BPF_PROG(finds_a_value, struct sock *sk)
+{
+	bpf_sk_storage_get(&sockets, sk, 0, 0);
+	return 0;
 }
