@@ -33,26 +33,29 @@ static long long pinned(void)
 	       number_in(VMSTAT, "nr_foll_pin_released");
 }
 
-static bool has_such_pointers(void)
+/* Whether an enum or a struct of the kernel's has a member of that name. */
+static bool has_member(const char *type_name, __u32 kind, const char *name)
 {
 	struct btf *btf = btf__load_vmlinux_btf();
 	const struct btf_type *type;
 	bool found = false;
+	__u32 offset;
 	int id;
 
-	id = btf__find_by_name_kind(btf, "btf_field_type", BTF_KIND_ENUM);
+	id = btf__find_by_name_kind(btf, type_name, kind);
 	type = btf__type_by_id(btf, id);
-	for (int i = 0; id > 0 && i < btf_vlen(type); i++)
-		found |= !strcmp("BPF_UPTR",
-				 btf__name_by_offset(btf,
-					btf_enum(type)[i].name_off));
+	for (int i = 0; id > 0 && i < btf_vlen(type); i++) {
+		offset = kind == BTF_KIND_ENUM ? btf_enum(type)[i].name_off :
+						 btf_members(type)[i].name_off;
+		found |= !strcmp(name, btf__name_by_offset(btf, offset));
+	}
 	btf__free(btf);
 	return found;
 }
 
 FIXTURE_SETUP(pages)
 {
-	if (!has_such_pointers())
+	if (!has_member("btf_field_type", BTF_KIND_ENUM, "BPF_UPTR"))
 		SKIP(return, "this kernel's values have no such pointers");
 	self->skel = later__open_and_load();
 	ASSERT_NE(self->skel, NULL);
@@ -226,10 +229,10 @@ TEST(an_iterator_takes_an_exclusive_map)
 		    .iter_info_len = sizeof(info));
 	int map, link;
 
+	if (!has_member("bpf_map", BTF_KIND_STRUCT, "excl_prog_sha"))
+		SKIP(return, "this kernel has no exclusive maps");
 	ASSERT_NE(skel, NULL);
 	map = create_exclusive(skel->obj, skel->maps.values);
-	if (map == -E2BIG)
-		SKIP(return, "this kernel has no exclusive maps");
 	ASSERT_GE(map, 0);
 	info.map.map_fd = map;
 	link = bpf_link_create(bpf_program__fd(skel->progs.dump), 0,
