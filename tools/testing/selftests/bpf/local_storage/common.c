@@ -191,7 +191,7 @@ bool has_function(const char *name)
 	return id > 0;
 }
 
-bool task_helpers_are_for_all(void)
+bool is_late(void)
 {
 	static int answer = -1;
 

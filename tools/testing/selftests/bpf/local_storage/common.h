@@ -80,8 +80,11 @@ bool is_stock(void);
 /* Whether a function of the kernel's has that name. */
 bool has_function(const char *name);
 
-/* Whether all types of program have what only tracing programs had once. */
-bool task_helpers_are_for_all(void);
+/*
+ * Whether the kernel is rather 7.3 than 6.12: all types of program have what
+ * only tracing programs had.
+ */
+bool is_late(void);
 
 /*
  * How often a race repeats no number can say beforehand: at least so often,

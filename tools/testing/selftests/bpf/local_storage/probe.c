@@ -64,7 +64,7 @@ static const struct {
 
 static int expected(int has)
 {
-	return task_helpers_are_for_all() ? has | T : has;
+	return is_late() ? has | T : has;
 }
 
 static int helpers_of(enum bpf_prog_type type)
