@@ -142,6 +142,13 @@ TEST_F(values, what_came_before_listen_is_inherited)
 
 static const int sizes[] = { 8, 1, 300, 3, 64, 255, 256, 257, 4000, 60000 };
 
+static int size_of(int i)
+{
+	int size = sizes[i % ARRAY_SIZE(sizes)];
+
+	return has_room_for(size) ? size : 8;
+}
+
 static bool is_cloned(int i)
 {
 	return i % 3 != 1;
@@ -166,26 +173,24 @@ static bool has_bytes(int map, int fd, int seed, int size)
 	       !memcmp(value, expected, size);
 }
 
-#define SIZE(i)	sizes[(i) % ARRAY_SIZE(sizes)]
-
 TEST_F(values, any_number_of_maps_is_inherited)
 {
 	int counts[] = { 1, 2, 5, 16, 17, 40 }, maps[40], n = 0;
 
 	for (int c = 0; c < ARRAY_SIZE(counts); c++) {
 		for (; n < counts[c]; n++) {
-			maps[n] = create_with(SIZE(n),
+			maps[n] = create_with(size_of(n),
 					      is_cloned(n) ? BPF_F_CLONE : 0);
 			ASSERT_EQ(set_bytes(maps[n], self->listener, n + 1,
-					    SIZE(n)), 0);
+					    size_of(n)), 0);
 		}
 		ACCEPT();
 		for (int i = 0; i < n; i++) {
 			EXPECT_EQ(has_bytes(maps[i], self->child, i + 1,
-					    SIZE(i)), is_cloned(i))
+					    size_of(i)), is_cloned(i))
 				TH_LOG("map %d of %d", i, n);
 			EXPECT_TRUE(has_bytes(maps[i], self->listener, i + 1,
-					      SIZE(i)));
+					      size_of(i)));
 			EXPECT_EQ(delete(maps[i], self->child),
 				  is_cloned(i) ? 0 : -ENOENT);
 		}
@@ -206,9 +211,9 @@ TEST_F(values, a_copy_is_charged_like_any_value)
 	int maps[20], n = ARRAY_SIZE(maps), sum = 0, before;
 
 	for (int i = 0; i < n; i++) {
-		maps[i] = create_with(SIZE(i), BPF_F_CLONE);
-		ASSERT_EQ(set_bytes(maps[i], self->listener, 1, SIZE(i)), 0);
-		sum += SIZE(i);
+		maps[i] = create_with(size_of(i), BPF_F_CLONE);
+		ASSERT_EQ(set_bytes(maps[i], self->listener, 1, size_of(i)), 0);
+		sum += size_of(i);
 	}
 	ACCEPT();
 	EXPECT_LE(optmem(self->child), optmem(self->listener));
@@ -219,7 +224,7 @@ TEST_F(values, a_copy_is_charged_like_any_value)
 		ASSERT_EQ(delete(maps[i], self->child), 0);
 		/* The memory of small ones may go with the last one. */
 		EXPECT_LE(optmem(self->child) +
-			  (SIZE(i) > SMALL ? SIZE(i) : 0), before);
+			  (size_of(i) > SMALL ? size_of(i) : 0), before);
 	}
 	EXPECT_EQ(optmem(self->child), 0);
 	for (int i = 0; i < n; i++)
@@ -897,9 +902,9 @@ FIXTURE_SETUP(failing)
 	ASSERT_EQ(write_file(OPTMEM_MAX, ANY_ROOM), 0);
 	self->listener = listen_on(AF_INET, 0);
 	for (int i = 0; i < FAILING_MAPS; i++) {
-		self->maps[i] = create_with(SIZE(i), BPF_F_CLONE);
+		self->maps[i] = create_with(size_of(i), BPF_F_CLONE);
 		ASSERT_EQ(set_bytes(self->maps[i], self->listener, i + 1,
-				    SIZE(i)), 0);
+				    size_of(i)), 0);
 	}
 	for (int i = 0; i < ARRAY_SIZE(fault_progs); i++) {
 		self->links[i] = bpf_program__attach(progs[i]);
@@ -923,7 +928,7 @@ FIXTURE_TEARDOWN(failing)
 static bool has_all(const FIXTURE_DATA(failing) *self, int child, int n)
 {
 	for (int i = 0; i < n; i++)
-		if (!has_bytes(self->maps[i], child, i + 1, SIZE(i)))
+		if (!has_bytes(self->maps[i], child, i + 1, size_of(i)))
 			return false;
 	return true;
 }
@@ -936,7 +941,7 @@ TEST_F(failing, every_allocation_refuses_the_connection)
 	int larger = 0;
 
 	for (int i = 0; i < FAILING_MAPS; i++)
-		larger += SIZE(i) > SMALL;
+		larger += size_of(i) > SMALL;
 	for (n = 1;; n++) {
 		drops = network_counter("ListenDrops");
 		used = sockets_used();

@@ -201,6 +201,11 @@ bool is_late(void)
 	return answer;
 }
 
+bool has_room_for(int size)
+{
+	return size <= 8000 || !is_late() || !is_stock();
+}
+
 __u64 find_only_pcpu_hot(void)
 {
 	unsigned long long address, found = 0;

@@ -86,6 +86,9 @@ bool has_function(const char *name);
  */
 bool is_late(void);
 
+/* Whether a value can have so many bytes: 7.3's own ends at 8 KiB. */
+bool has_room_for(int size);
+
 /*
  * How often a race repeats no number can say beforehand: at least so often,
  * and until it was seen, unless it is never seen.

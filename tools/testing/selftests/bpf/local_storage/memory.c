@@ -55,15 +55,15 @@ TEST_F(charge, updates_do_not_add_up)
 
 TEST_F(charge, it_grows_with_the_value)
 {
-	int large = create_with(10000, 0);
+	int large = create_with(8000, 0);
 	__u32 small;
 
 	ASSERT_EQ(set(self->map, self->sk), 0);
 	small = optmem(self->sk);
 	ASSERT_EQ(set(large, self->sk), 0);
-	EXPECT_GE(optmem(self->sk), small + 10000);
+	EXPECT_GE(optmem(self->sk), small + 8000);
 	ASSERT_EQ(bpf_map_delete_elem(self->map, &self->sk), 0);
-	EXPECT_GE(optmem(self->sk), 10000);
+	EXPECT_GE(optmem(self->sk), 8000);
 	ASSERT_EQ(bpf_map_delete_elem(large, &self->sk), 0);
 	EXPECT_EQ(optmem(self->sk), 0);
 	close(large);
@@ -87,10 +87,10 @@ TEST_F(charge, it_has_a_limit)
 	int i, err = 0, fds[16];
 	__u32 charged;
 
-	/* The default limit is 128 KiB: three such values fit, four don't. */
-	ASSERT_EQ(write_file(OPTMEM_MAX, "131072"), 0);
+	/* Three such values fit, four don't. */
+	ASSERT_EQ(write_file(OPTMEM_MAX, "26000"), 0);
 	for (i = 0; i < ARRAY_SIZE(fds) && !err; i++) {
-		fds[i] = create_with(40000, 0);
+		fds[i] = create_with(8000, 0);
 		charged = optmem(self->sk);
 		err = set(fds[i], self->sk);
 	}
