@@ -288,14 +288,14 @@ static bool has_hook(struct bpf_program *prog)
 {
 	const char *section = bpf_program__section_name(prog);
 	struct btf *btf;
-	int id = 1;
+	int id;
 
-	btf = btf__load_vmlinux_btf();
 	if (!strncmp(section, "fentry/", 7))
-		id = btf__find_by_name_kind(btf, section + 7, BTF_KIND_FUNC);
-	else if (bpf_program__type(prog) == BPF_PROG_TYPE_STRUCT_OPS)
-		id = btf__find_by_name_kind(btf, "sched_ext_ops",
-					    BTF_KIND_STRUCT);
+		return has_function(section + 7);
+	if (bpf_program__type(prog) != BPF_PROG_TYPE_STRUCT_OPS)
+		return true;
+	btf = btf__load_vmlinux_btf();
+	id = btf__find_by_name_kind(btf, "sched_ext_ops", BTF_KIND_STRUCT);
 	btf__free(btf);
 	return id > 0;
 }

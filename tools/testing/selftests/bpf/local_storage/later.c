@@ -220,7 +220,6 @@ static int create_exclusive(const struct bpf_object *obj,
 	return fd < 0 ? -errno : fd;
 }
 
-/* Other maps refuse that. */
 TEST(an_iterator_takes_an_exclusive_map)
 {
 	struct iter *skel = iter__open_and_load();

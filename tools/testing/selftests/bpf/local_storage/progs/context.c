@@ -8,6 +8,7 @@
 #include <bpf/bpf_tracing.h>
 #include "progs/context.h"
 #include "progs/preempt.h"
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -18,24 +19,16 @@ char _license[] SEC("license") = "GPL";
 /* The same for both get helpers' flags, and for sockets. */
 #define CREATE	BPF_LOCAL_STORAGE_GET_F_CREATE
 
-#define STORAGE(name, kind, type_)				\
-	struct {						\
-		__uint(type, BPF_MAP_TYPE_##kind##_STORAGE);	\
-		__uint(map_flags, BPF_F_NO_PREALLOC);		\
-		__type(key, int);				\
-		__type(value, type_);				\
-	} name SEC(".maps")
-
 struct big {
 	char fill[BIG_VALUE];
 };
 
-STORAGE(tasks, TASK, __u64);
-STORAGE(big_tasks, TASK, struct big);
-STORAGE(huge_tasks, TASK, struct big);
-STORAGE(cgroups, CGRP, __u64);
-STORAGE(huge_cgroups, CGRP, struct big);
-STORAGE(sockets, SK, __u64);
+STORAGE(tasks, BPF_MAP_TYPE_TASK_STORAGE, __u64);
+STORAGE(big_tasks, BPF_MAP_TYPE_TASK_STORAGE, struct big);
+STORAGE(huge_tasks, BPF_MAP_TYPE_TASK_STORAGE, struct big);
+STORAGE(cgroups, BPF_MAP_TYPE_CGRP_STORAGE, __u64);
+STORAGE(huge_cgroups, BPF_MAP_TYPE_CGRP_STORAGE, struct big);
+STORAGE(sockets, BPF_MAP_TYPE_SK_STORAGE, __u64);
 
 /* Of functions, tracepoints, and the clock. */
 struct place places[2 * PLACES + 1];

@@ -4,6 +4,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "progs/dying.h"
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -20,18 +21,10 @@ int op;
 __u64 owner;		/* its address; nothing else tells it to the end */
 int born, met, done;
 
-#define STORAGE(name, map_type)				\
-	struct {					\
-		__uint(type, map_type);			\
-		__uint(map_flags, BPF_F_NO_PREALLOC);	\
-		__type(key, int);			\
-		__type(value, __u64);			\
-	} name SEC(".maps")
-
 /* The owner gets a value in one map, and none in the other. */
 #define KIND(kind, map_type, owner_type)				\
-	STORAGE(kind##_kept, map_type);					\
-	STORAGE(kind##_made, map_type);					\
+	STORAGE(kind##_kept, map_type, __u64);				\
+	STORAGE(kind##_made, map_type, __u64);				\
 									\
 	static __always_inline void kind##_begins(owner_type *it)	\
 	{								\

@@ -3,19 +3,12 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
 #define CREATE BPF_LOCAL_STORAGE_GET_F_CREATE
 #define __kptr __attribute__((btf_type_tag("kptr")))
-
-#define STORAGE(name, map_type, value_type)		\
-	struct {					\
-		__uint(type, map_type);			\
-		__uint(map_flags, BPF_F_NO_PREALLOC);	\
-		__type(key, int);			\
-		__type(value, value_type);		\
-	} name SEC(".maps")
 
 struct holder {
 	struct task_struct __kptr *task;

@@ -3,6 +3,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -26,14 +27,6 @@ struct pointing_locked {
 	struct bpf_spin_lock lock;
 	struct shared __uptr *page;
 };
-
-#define STORAGE(name, map_type, value_type)		\
-	struct {					\
-		__uint(type, map_type);			\
-		__uint(map_flags, BPF_F_NO_PREALLOC);	\
-		__type(key, int);			\
-		__type(value, value_type);		\
-	} name SEC(".maps")
 
 STORAGE(values, BPF_MAP_TYPE_TASK_STORAGE, struct pointing);
 STORAGE(locked, BPF_MAP_TYPE_TASK_STORAGE, struct pointing_locked);

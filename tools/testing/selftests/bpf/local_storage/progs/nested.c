@@ -5,6 +5,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "progs/nested.h"
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -13,19 +14,11 @@ char _license[] SEC("license") = "GPL";
 #define ENOENT 2
 #define EBUSY 16
 
-#define STORAGE(name, map_type)				\
-	struct {					\
-		__uint(type, map_type);			\
-		__uint(map_flags, BPF_F_NO_PREALLOC);	\
-		__type(key, int);			\
-		__type(value, __u64);			\
-	} name SEC(".maps")
-
 /* The owner's other maps: where it has a value already, and where it hasn't. */
-STORAGE(same, BPF_MAP_TYPE_TASK_STORAGE);
-STORAGE(kept, BPF_MAP_TYPE_TASK_STORAGE);
-STORAGE(missing, BPF_MAP_TYPE_TASK_STORAGE);
-STORAGE(apart, BPF_MAP_TYPE_CGRP_STORAGE);
+STORAGE(same, BPF_MAP_TYPE_TASK_STORAGE, __u64);
+STORAGE(kept, BPF_MAP_TYPE_TASK_STORAGE, __u64);
+STORAGE(missing, BPF_MAP_TYPE_TASK_STORAGE, __u64);
+STORAGE(apart, BPF_MAP_TYPE_CGRP_STORAGE, __u64);
 
 extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
 extern void bpf_task_release(struct task_struct *task) __ksym;
