@@ -49,9 +49,8 @@ def bases():
 class Commit:
     """A commit of the series, with what the files that it brings are without.
 
-    `Files:` lists them, with a slash all that a directory of ours holds.  A file
-    that grows is first listed with what it is without, and then by each commit
-    that it grows with, which says with what.
+    `Files:` lists them.  A file that grows is first listed with what it is
+    without, and then by each commit that it grows with, which says with what.
     """
 
     def __init__(self, name, base, cuts):
@@ -83,18 +82,15 @@ class Commit:
         self.files[self.path] = cuts[self.path]
 
     def touched(self):
-        return re.findall(r"^\+\+\+ b/(\S+)", read(self.diff),
-                          re.M) if self.diff else []
+        return re.findall(r"^\+\+\+ b/(\S+)", read(self.diff), re.M)
 
     def brought_in(self):
         """The whole files that it brings, with their text."""
-        files = {}
-        for path, cuts in self.files.items():
-            for name in files_below(path) if path.endswith("/") else [path]:
-                if not os.path.exists(os.path.join(TOP, name)):
-                    raise CommitError("%s: %s is not there" % (self.name, name))
-                files[name] = stage(name, read(os.path.join(TOP, name)), cuts)
-        return files
+        for path in self.files:
+            if not os.path.exists(os.path.join(TOP, path)):
+                raise CommitError("%s: %s is not there" % (self.name, path))
+        return {path: stage(path, read(os.path.join(TOP, path)), cuts)
+                for path, cuts in self.files.items()}
 
 
 def series(base):
@@ -150,7 +146,7 @@ def files_below(root):
 
 def check_files(found):
     """All of our kernel files have to be in a commit."""
-    brought = {path for commit in found for path in commit.brought_in()}
+    brought = {path for commit in found for path in commit.files}
     for root in WHOLE_FILE_ROOTS:
         for path in files_below(root):
             if path not in brought:
