@@ -112,6 +112,27 @@ struct bpf_local_storage_call {
 #define BPF_LOCAL_STORAGE_IF_NULL	(-1)	/* R0 is 0: there is no value */
 
 /**
+ * struct bpf_local_storage_region_ops - of maps whose values are parts of owners
+ * @lookup: find an owner's value; under rcu_read_lock()
+ * @update: as bpf_local_storage_update(), with valid flags
+ * @delete: as bpf_local_storage_delete()
+ * @free: free a map, to which nobody has a reference; may sleep
+ * @gen_lookup: as @gen_storage of a kind, but what is loaded is the value; it
+ *	jumps where there is none
+ *
+ * None of them is called by a program that can sleep.
+ */
+struct bpf_local_storage_region_ops {
+	void *(*lookup)(void *owner, struct bpf_local_storage_map *smap);
+	long (*update)(void *owner, struct bpf_local_storage_map *smap,
+		       void *value, u64 flags);
+	long (*delete)(void *owner, struct bpf_local_storage_map *smap);
+	void (*free)(struct bpf_local_storage_map *smap);
+	struct bpf_insn *(*gen_lookup)(struct bpf_insn *insn,
+				       const struct bpf_local_storage_call *call);
+};
+
+/**
  * struct bpf_local_storage_kind - what differs from one kind of owner to another
  * @pointer: where in the owner the pointer to its storage is, in bytes
  * @get_fd: find the owner behind a descriptor and keep it, until *@ref is put;
@@ -126,6 +147,7 @@ struct bpf_local_storage_call {
  *	have one of the offsets above.  Returns the place behind that, or NULL
  *	if it takes a call.  NULL where loading @pointer from the owner is all.
  * @slots: the slots of this kind's maps
+ * @region_ops: if values are parts of owners, who have no storage then; or NULL
  *
  * The core calls @uncharge under its locks, where a tracing program must not
  * run: it is notrace.
@@ -139,6 +161,7 @@ struct bpf_local_storage_kind {
 	struct bpf_insn *(*gen_storage)(struct bpf_insn *insn,
 					const struct bpf_local_storage_call *call);
 	struct bpf_local_storage_slots *slots;
+	const struct bpf_local_storage_region_ops *region_ops;
 };
 
 #define DEFINE_BPF_LOCAL_STORAGE_SLOTS(name)			\
@@ -277,6 +300,9 @@ int bpf_local_storage_no_next_key(struct bpf_map *map, void *key,
 extern u32 bpf_local_storage_map_btf_id[];
 
 int bpf_local_storage_map_alloc_check(union bpf_attr *attr);
+void bpf_local_storage_map_init(struct bpf_local_storage_map *smap,
+				const union bpf_attr *attr,
+				const struct bpf_local_storage_kind *kind);
 struct bpf_map *
 bpf_local_storage_map_alloc(union bpf_attr *attr,
 			    const struct bpf_local_storage_kind *kind);

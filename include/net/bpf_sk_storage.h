@@ -7,6 +7,8 @@
 #include <net/sock.h>
 
 struct bpf_func_proto;
+struct bpf_insn;
+struct bpf_local_storage_call;
 struct bpf_sk_storage_diag;
 struct nlattr;
 struct sk_buff;
@@ -16,6 +18,10 @@ extern const struct bpf_func_proto bpf_sk_storage_get_cg_sock_proto;
 extern const struct bpf_func_proto bpf_sk_storage_delete_proto;
 extern const struct bpf_func_proto bpf_sk_storage_get_tracing_proto;
 extern const struct bpf_func_proto bpf_sk_storage_delete_tracing_proto;
+
+struct bpf_insn *
+bpf_sk_storage_gen_checks(struct bpf_insn *insn,
+			  const struct bpf_local_storage_call *call);
 
 #ifdef CONFIG_BPF_SYSCALL
 /* A byte copy of another socket has its pointer: forget it. */

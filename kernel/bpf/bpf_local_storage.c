@@ -674,11 +674,6 @@ long __bpf_local_storage_update(void *owner, struct bpf_local_storage_map *smap,
 	void *found;
 	int err;
 
-	if (op.mode > BPF_EXIST)
-		return -EINVAL;
-	if (flags & BPF_F_LOCK &&
-	    !btf_record_has_field(smap->map.record, BPF_SPIN_LOCK))
-		return -EINVAL;
 	/* Nobody can say which of the pages a value in place still has. */
 	if (flags & BPF_F_LOCK && bpf_local_storage_has_uptrs(&smap->map))
 		return -EOPNOTSUPP;

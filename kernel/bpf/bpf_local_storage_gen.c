@@ -109,6 +109,8 @@ static struct bpf_insn *gen_lookup(const struct bpf_local_storage_call *call,
 	if (call->maybe_null)
 		*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_2, 0,
 				      BPF_LOCAL_STORAGE_TO_HELPER);
+	if (smap->kind->region_ops)
+		return smap->kind->region_ops->gen_lookup(insn, call);
 	insn = gen_storage(insn, smap->kind, call);
 	if (!insn)
 		return NULL;

@@ -22,7 +22,9 @@
 #include "bpf_local_storage_internal.h"
 
 #define SLOT_FLAGS		(BPF_F_STORAGE_SLOT | BPF_F_STORAGE_NO_SLOT)
-#define CREATE_FLAGS		(BPF_F_NO_PREALLOC | BPF_F_CLONE | SLOT_FLAGS)
+/* Where the values are: one of these at most. */
+#define PLACE_FLAGS		(SLOT_FLAGS | BPF_F_STORAGE_RESERVED)
+#define CREATE_FLAGS		(BPF_F_NO_PREALLOC | BPF_F_CLONE | PLACE_FLAGS)
 /* A grace period, and the work that frees a program and then its maps. */
 #define SLOT_WAIT		(HZ / 4)
 
@@ -80,6 +82,15 @@ void *bpf_local_storage_get(void *owner, struct bpf_map *map, void *value,
 	return IS_ERR(found) ? NULL : found;
 }
 
+static bool update_flags_valid(const struct bpf_local_storage_map *smap,
+			       u64 flags)
+{
+	if ((flags & ~BPF_F_LOCK) > BPF_EXIST)
+		return false;
+	return !(flags & BPF_F_LOCK) ||
+	       btf_record_has_field(smap->map.record, BPF_SPIN_LOCK);
+}
+
 /**
  * bpf_local_storage_update - set an owner's value, as bpf(2) does
  * @owner: the owner; the caller sees to it that it is not being destroyed
@@ -99,6 +110,10 @@ noinline long bpf_local_storage_update(void *owner,
 				       struct bpf_local_storage_map *smap,
 				       void *value, u64 flags)
 {
+	if (!update_flags_valid(smap, flags))
+		return -EINVAL;
+	if (smap->kind->region_ops)
+		return smap->kind->region_ops->update(owner, smap, value, flags);
 	return __bpf_local_storage_update(owner, smap, value, flags);
 }
 
@@ -114,8 +129,11 @@ noinline long bpf_local_storage_update(void *owner,
 noinline long bpf_local_storage_delete(void *owner,
 				       struct bpf_local_storage_map *smap)
 {
-	struct bpf_local_storage *storage = owner_storage(owner, smap->kind);
+	struct bpf_local_storage *storage;
 
+	if (smap->kind->region_ops)
+		return smap->kind->region_ops->delete(owner, smap);
+	storage = owner_storage(owner, smap->kind);
 	if (!storage || !bpf_local_storage_lookup(storage, smap))
 		return -ENOENT;
 	/* An owner that is a byte copy of another may have its pointer. */
@@ -141,6 +159,13 @@ void bpf_local_storage_destroy(void *owner,
 
 /* bpf(2): a file descriptor is the key */
 
+static void *fd_owner_lookup(void *owner, struct bpf_local_storage_map *smap)
+{
+	if (smap->kind->region_ops)
+		return smap->kind->region_ops->lookup(owner, smap);
+	return owner_lookup(owner, smap);
+}
+
 /**
  * bpf_local_storage_fd_lookup - the value of the owner behind a descriptor
  * @map: the map
@@ -157,7 +182,7 @@ void *bpf_local_storage_fd_lookup(struct bpf_map *map, void *key)
 	owner = smap->kind->get_fd(*(int *)key, &ref);
 	if (IS_ERR(owner))
 		return owner;
-	value = owner_lookup(owner, smap);
+	value = fd_owner_lookup(owner, smap);
 	smap->kind->put_ref(ref);
 	return value;
 }
@@ -321,7 +346,6 @@ static int slot_acquire(struct bpf_local_storage_map *smap)
 	struct bpf_local_storage_slots *slots = smap->kind->slots;
 	long left;
 
-	smap->slot = BPF_LOCAL_STORAGE_NO_SLOT;
 	if (smap->map.map_flags & BPF_F_STORAGE_NO_SLOT)
 		return 0;
 	left = wait_event_killable_timeout(slot_released, slot_try(slots, smap),
@@ -468,7 +492,7 @@ int bpf_local_storage_map_alloc_check(union bpf_attr *attr)
 {
 	if (attr->map_flags & ~CREATE_FLAGS ||
 	    !(attr->map_flags & BPF_F_NO_PREALLOC) ||
-	    (attr->map_flags & SLOT_FLAGS) == SLOT_FLAGS)
+	    hweight32(attr->map_flags & PLACE_FLAGS) > 1)
 		return -EINVAL;
 	if (attr->max_entries || attr->key_size != sizeof(int) ||
 	    !attr->value_size)
@@ -481,19 +505,50 @@ int bpf_local_storage_map_alloc_check(union bpf_attr *attr)
 	return 0;
 }
 
+/* A part of the owner is not freed with what it points to. */
+static bool value_fits_kind(const struct bpf_local_storage_map *smap)
+{
+	return !smap->kind->region_ops || !has_kptrs(smap);
+}
+
 /**
- * bpf_local_storage_check_key - whether the type of a map's key is an int
- * @key_type: the type
+ * bpf_local_storage_check_types - whether a map can have its key and its value
+ * @map: the map, with the record of its value
+ * @key_type: the type of the key, which has to be an int
  *
  * Context: Process.
- * Return: 0 or -EINVAL.
+ * Return: 0, -EINVAL for the key, or -EOPNOTSUPP for a value that is part of
+ *	its owner and has more than plain data and a lock.
  */
-int bpf_local_storage_check_key(const struct btf_type *key_type)
+int bpf_local_storage_check_types(const struct bpf_map *map,
+				  const struct btf_type *key_type)
 {
+	if (!value_fits_kind(to_local_storage_map(map)))
+		return -EOPNOTSUPP;
 	if (!btf_type_is_int(key_type) || key_type->size != sizeof(int) ||
 	    btf_int_bits(key_type) != 32 || btf_int_offset(key_type))
 		return -EINVAL;
 	return 0;
+}
+
+/**
+ * bpf_local_storage_map_init - what maps begin with, with and without slots
+ * @smap: the map, all zeroes
+ * @attr: of BPF_MAP_CREATE, checked
+ * @kind: the kind of the map's owners
+ *
+ * Context: Process.
+ */
+void bpf_local_storage_map_init(struct bpf_local_storage_map *smap,
+				const union bpf_attr *attr,
+				const struct bpf_local_storage_kind *kind)
+{
+	bpf_map_init_from_attr(&smap->map, (union bpf_attr *)attr);
+	/* As map_create() will set them: zero would mean a dying map. */
+	atomic64_set(&smap->map.refcnt, 1);
+	atomic64_set(&smap->map.usercnt, 1);
+	smap->kind = kind;
+	smap->slot = BPF_LOCAL_STORAGE_NO_SLOT;
 }
 
 /**
@@ -502,8 +557,9 @@ int bpf_local_storage_check_key(const struct btf_type *key_type)
  * @kind: the kind of the map's owners
  *
  * Context: Process; sleeps.
- * Return: The map, -ENOMEM, -EINTR if the caller is killed, or -ENOSPC if the
- *	map must have a slot and all are taken.
+ * Return: The map, -EINVAL for a flag that the kind has no use for, -ENOMEM,
+ *	-EINTR if the caller is killed, or -ENOSPC if the map must have a slot
+ *	and all are taken.
  */
 struct bpf_map *
 bpf_local_storage_map_alloc(union bpf_attr *attr,
@@ -513,14 +569,12 @@ bpf_local_storage_map_alloc(union bpf_attr *attr,
 	int err;
 	u32 i;
 
+	if (attr->map_flags & BPF_F_STORAGE_RESERVED)
+		return ERR_PTR(-EINVAL);
 	smap = bpf_map_area_alloc(sizeof(*smap), NUMA_NO_NODE);
 	if (!smap)
 		return ERR_PTR(-ENOMEM);
-	bpf_map_init_from_attr(&smap->map, attr);
-	/* As map_create() will set them: zero would mean a dying map. */
-	atomic64_set(&smap->map.refcnt, 1);
-	atomic64_set(&smap->map.usercnt, 1);
-	smap->kind = kind;
+	bpf_local_storage_map_init(smap, attr, kind);
 	err = ida_alloc(&kind->slots->numbers, GFP_KERNEL);
 	if (err < 0)
 		goto free;
@@ -561,6 +615,10 @@ void bpf_local_storage_map_free(struct bpf_map *map)
 {
 	struct bpf_local_storage_map *smap = to_local_storage_map(map);
 
+	if (smap->kind->region_ops) {
+		smap->kind->region_ops->free(smap);
+		return;
+	}
 	bpf_local_storage_map_empty(smap);
 	slot_release(smap);
 	ida_free(&smap->kind->slots->numbers, smap->number);
@@ -579,16 +637,33 @@ free:
 	bpf_map_area_free(smap);
 }
 
+static bool has_region(const struct bpf_map *map)
+{
+	return map->ops->map_free == bpf_local_storage_map_free &&
+	       map->map_flags & BPF_F_STORAGE_RESERVED;
+}
+
+/* Also of a map of such maps. */
+static bool uses_regions(const struct bpf_map *map)
+{
+	return has_region(map) ||
+	       (map->inner_map_meta && has_region(map->inner_map_meta));
+}
+
 /**
  * bpf_local_storage_use_map - prepare a map for a program that is being loaded
  * @map: a map of any type
  * @prog: the program
  *
  * Context: Process; sleeps.
- * Return: 0 or -ENOMEM.
+ * Return: 0, -ENOMEM, or -EOPNOTSUPP for an extension of another program with
+ *	a map whose values are parts of their owners.
  */
 int bpf_local_storage_use_map(struct bpf_map *map, const struct bpf_prog *prog)
 {
+	/* What it extends may sleep, and is not known for good. */
+	if (uses_regions(map))
+		return prog->type == BPF_PROG_TYPE_EXT ? -EOPNOTSUPP : 0;
 	if (map->ops->map_free != bpf_local_storage_map_free ||
 	    !may_interrupt_allocator(prog))
 		return 0;
@@ -610,7 +685,9 @@ int bpf_local_storage_use_map(struct bpf_map *map, const struct bpf_prog *prog)
 bool bpf_local_storage_meta_equal(const struct bpf_map *meta,
 				  const struct bpf_map *map)
 {
-	return bpf_map_meta_equal(meta, map) &&
+	if (!bpf_map_meta_equal(meta, map))
+		return false;
+	return has_region(map) ||
 	       !bpf_local_storage_map_reserve(to_local_storage_map(map));
 }
 
@@ -627,6 +704,8 @@ u64 bpf_local_storage_map_mem_usage(const struct bpf_map *map)
 	u64 bytes = sizeof(*smap);
 	u32 i;
 
+	if (!smap->buckets)
+		return bytes;
 	bytes += sizeof(*smap->buckets) << smap->bucket_bits;
 	for (i = 0; i < BIT(smap->bucket_bits); i++)
 		bytes += (u64)READ_ONCE(smap->buckets[i].count) *

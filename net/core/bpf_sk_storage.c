@@ -12,6 +12,7 @@
 #include <linux/btf_ids.h>
 #include <linux/filter.h>
 #include <linux/net.h>
+#include <net/bpf_sk_reserve.h>
 #include <net/bpf_sk_storage.h>
 #include <net/net_namespace.h>
 #include <net/sock.h>
@@ -68,16 +69,32 @@ static struct bpf_insn *gen_fullsock(struct bpf_insn *insn)
 	return insn;
 }
 
-static struct bpf_insn *sk_gen_storage(struct bpf_insn *insn,
-				       const struct bpf_local_storage_call *call)
+/**
+ * bpf_sk_storage_gen_checks - leave to the helper what is not for a lookup
+ * @insn: where to put the instructions, which change R0
+ * @call: the call; the socket is in R2 and not NULL
+ *
+ * Context: Any.
+ * Return: The place behind, or NULL if it takes a call.
+ */
+struct bpf_insn *
+bpf_sk_storage_gen_checks(struct bpf_insn *insn,
+			  const struct bpf_local_storage_call *call)
 {
 	/* What bpf_sk_storage_get_tracing() asks first. */
 	if (call->fn == &bpf_sk_storage_get_tracing_proto)
 		insn = bpf_local_storage_gen_context(insn, call);
 	if (!insn)
 		return NULL;
-	if (call->maybe_mini)
-		insn = gen_fullsock(insn);
+	return call->maybe_mini ? gen_fullsock(insn) : insn;
+}
+
+static struct bpf_insn *sk_gen_storage(struct bpf_insn *insn,
+				       const struct bpf_local_storage_call *call)
+{
+	insn = bpf_sk_storage_gen_checks(insn, call);
+	if (!insn)
+		return NULL;
 	BUILD_BUG_ON(offsetof(struct sock, sk_bpf_storage) > S16_MAX);
 	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_2,
 			      offsetof(struct sock, sk_bpf_storage));
@@ -93,6 +110,14 @@ static const struct bpf_local_storage_kind sk_kind = {
 	.uncharge = bpf_sk_storage_uncharge,
 	.slots = &sk_slots,
 };
+
+#ifdef CONFIG_64BIT
+const struct bpf_local_storage_kind bpf_sk_region_kind = {
+	.get_fd = sk_get_fd,
+	.put_ref = sk_put_ref,
+	.region_ops = &bpf_sk_region_ops,
+};
+#endif
 
 static void *sk_lookup(struct sock *sk, struct bpf_map *map)
 {
@@ -138,12 +163,16 @@ int bpf_sk_storage_clone(const struct sock *sk, struct sock *newsk)
 	storage = rcu_dereference(sk->sk_bpf_storage);
 	if (storage)
 		err = bpf_local_storage_clone(storage, newsk, &sk_kind);
+	if (bpf_sk_reserve_size())
+		bpf_sk_region_clone(sk, newsk);
 	rcu_read_unlock();
 	return err;
 }
 
 static struct bpf_map *sk_map_alloc(union bpf_attr *attr)
 {
+	if (attr->map_flags & BPF_F_STORAGE_RESERVED)
+		return bpf_sk_region_alloc(attr);
 	return bpf_local_storage_map_alloc(attr, &sk_kind);
 }
 
@@ -188,6 +217,8 @@ BPF_CALL_5(bpf_sk_storage_get, struct bpf_map *, map, struct sock *, sk,
 	WARN_ON_ONCE(!bpf_rcu_lock_held());
 	if (!sk || !sk_fullsock(sk) || flags > BPF_SK_STORAGE_GET_F_CREATE)
 		return (unsigned long)NULL;
+	if (bpf_sk_is_region(map))
+		return (unsigned long)bpf_sk_region_get(sk, map, value, flags);
 	found = sk_lookup(sk, map);
 	if (!found && flags & BPF_SK_STORAGE_GET_F_CREATE)
 		found = sk_create(sk, map, value, gfp);
@@ -202,6 +233,8 @@ BPF_CALL_2(bpf_sk_storage_delete, struct bpf_map *, map, struct sock *, sk)
 	/* What a socket that is being freed has goes with it. */
 	if (!refcount_read(&sk->sk_refcnt))
 		return -ENOENT;
+	if (bpf_sk_is_region(map))
+		return bpf_sk_region_delete(sk, map);
 	return bpf_local_storage_delete(sk, to_local_storage_map(map));
 }
 

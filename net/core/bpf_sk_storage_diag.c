@@ -9,6 +9,7 @@
 #include <linux/bpf_local_storage_kind.h>
 #include <linux/capability.h>
 #include <linux/slab.h>
+#include <net/bpf_sk_reserve.h>
 #include <net/bpf_sk_storage.h>
 #include <net/netlink.h>
 #include <net/sock.h>
@@ -232,6 +233,15 @@ static void diag_add(struct diag_reply *reply, struct bpf_map *map, void *value)
 		reply->err = diag_put_value(reply->skb, map, id, value);
 }
 
+static void diag_add_regions(struct diag_reply *reply, const struct sock *sk)
+{
+	struct bpf_sk_region *region = NULL;
+
+	while ((region = bpf_sk_region_next(region)))
+		diag_add(reply, &region->smap.map,
+			 bpf_sk_region_lookup(sk, &region->smap.map));
+}
+
 static void diag_add_all(struct diag_reply *reply,
 			 struct bpf_local_storage *storage)
 {
@@ -241,6 +251,16 @@ static void diag_add_all(struct diag_reply *reply,
 	bpf_local_storage_iter_init(&iter, storage);
 	while ((elem = bpf_local_storage_iter_next(&iter)))
 		diag_add(reply, &elem->map->map, bpf_local_storage_value(elem));
+}
+
+static void *diag_value(struct bpf_local_storage *storage,
+			const struct sock *sk, struct bpf_map *map)
+{
+	if (bpf_sk_is_region(map))
+		return bpf_sk_region_lookup(sk, map);
+	if (!storage)
+		return NULL;
+	return bpf_local_storage_lookup(storage, to_local_storage_map(map));
 }
 
 /**
@@ -269,10 +289,11 @@ int bpf_sk_storage_diag_put(const struct bpf_sk_storage_diag *diag,
 	storage = rcu_dereference(sk->sk_bpf_storage);
 	if (storage && !diag->nr_maps)
 		diag_add_all(&reply, storage);
-	for (i = 0; storage && i < diag->nr_maps; i++)
+	if (bpf_sk_reserve_size() && !diag->nr_maps)
+		diag_add_regions(&reply, sk);
+	for (i = 0; i < diag->nr_maps; i++)
 		diag_add(&reply, diag->maps[i],
-			 bpf_local_storage_lookup(storage,
-						  to_local_storage_map(diag->maps[i])));
+			 diag_value(storage, sk, diag->maps[i]));
 	rcu_read_unlock();
 
 	if (reply.err)

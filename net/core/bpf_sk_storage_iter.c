@@ -124,6 +124,8 @@ static int sk_iter_attach(struct bpf_prog *prog,
 		return PTR_ERR(map);
 	if (map->map_type != BPF_MAP_TYPE_SK_STORAGE)
 		err = -EINVAL;
+	else if (map->map_flags & BPF_F_STORAGE_RESERVED)
+		err = -EOPNOTSUPP;
 	else if (prog->aux->max_rdwr_access > map->value_size)
 		err = -EACCES;
 	if (err)

@@ -32,6 +32,8 @@
 /* Of our maps: has a slot for sure, or for sure none. */
 #define BPF_F_STORAGE_SLOT	0x40000000U
 #define BPF_F_STORAGE_NO_SLOT	0x80000000U
+/* Of our maps: their values are in the sockets. */
+#define BPF_F_STORAGE_RESERVED	0x20000000U
 /* A race that was met less often is not taken to have been run. */
 #define ENOUGH		10
 

@@ -3,10 +3,21 @@
 
 int start_operator(struct operator *operator)
 {
+	__u32 flags = BPF_F_NO_PREALLOC | operator->flags;
+	int template, err;
+
 	operator->cgroup = root_cgroup();
-	operator->skel = sockopt__open_and_load();
+	operator->link = NULL;
+	operator->skel = sockopt__open();
 	if (!operator->skel)
 		return -errno;
+	bpf_map__set_map_flags(operator->skel->maps.main_map, flags);
+	template = create_with(8, operator->flags);
+	bpf_map__set_inner_map_fd(operator->skel->maps.outer, template);
+	err = sockopt__load(operator->skel);
+	close(template);
+	if (err)
+		return err;
 	operator->link =
 		bpf_program__attach_cgroup(operator->skel->progs.on_getsockopt,
 					   operator->cgroup);

@@ -10,6 +10,8 @@ struct operator {
 	struct sockopt *skel;
 	struct bpf_link *link;
 	int cgroup;
+	/* Of its maps, besides those that they have. */
+	__u32 flags;
 };
 
 /* Load and attach it; 0 or the negative errno.  Either way, it is to be ended. */

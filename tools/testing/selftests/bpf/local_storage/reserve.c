@@ -1,0 +1,835 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Values in the sockets: in a kernel booted with bpf_sk_reserve=64, and what
+ * other kernels say to maps that want them.
+ */
+#include "harness.h"
+#include "inet_diag.h"
+#include "operate.h"
+#include "iter.skel.h"
+#include "reserve.skel.h"
+#include <linux/netlink.h>
+#include <sys/un.h>
+
+/* Of the initial network namespace, whichever the test is in. */
+#define RESERVE		"/proc/1/net/bpf_sk_reserve"
+#define BYTES		64
+#define COOKIE		8
+/* Maps of 8-byte values that fit. */
+#define MANY		(BYTES / (COOKIE + 8))
+#define FLAG		BPF_F_STORAGE_RESERVED
+#define THREADS		3
+
+static int reserved(__u32 value_size)
+{
+	return create_with(value_size, FLAG);
+}
+
+/* A map is gone a while after its last fd. */
+static int reserved_soon(__u32 value_size)
+{
+	int map;
+
+	return EVENTUALLY((map = reserved(value_size)) != -ENOSPC) ? map :
+								     -ENOSPC;
+}
+
+static long long bytes_reserved(void)
+{
+	return number_in(RESERVE, "bytes");
+}
+
+/* Wait until no map has a part of the reserve. */
+static bool is_unused(void)
+{
+	return EVENTUALLY(number_in(RESERVE, "map") == -1);
+}
+
+#define REQUIRE_RESERVE()						\
+	if (bytes_reserved() <= 0)					\
+		SKIP(return, "booted without bpf_sk_reserve=")
+
+/* Whether a socket has that number in a map. */
+static bool is_value(int map, int fd, long long number)
+{
+	return lookup(map, fd) == number;
+}
+
+/* Maps */
+
+TEST(without_a_reserve_there_is_no_such_map)
+{
+	if (bytes_reserved() >= 0)
+		SKIP(return, "there is a reserve");
+	EXPECT_EQ(access(RESERVE, F_OK), -1);
+	EXPECT_EQ(reserved(8), is_stock() ? -EINVAL : -EOPNOTSUPP);
+}
+
+TEST(other_kinds_have_no_reserve)
+{
+	for (int i = 0; i < ARRAY_SIZE(storage_types); i++) {
+		if (storage_types[i] == BPF_MAP_TYPE_SK_STORAGE)
+			continue;
+		EXPECT_EQ(create_kind(storage_types[i], 8, FLAG), -EINVAL)
+			TH_LOG("type %u", storage_types[i]);
+	}
+}
+
+TEST(a_value_in_a_socket_needs_no_slot)
+{
+	EXPECT_EQ(create_with(8, FLAG | BPF_F_STORAGE_SLOT), -EINVAL);
+	EXPECT_EQ(create_with(8, FLAG | BPF_F_STORAGE_NO_SLOT), -EINVAL);
+}
+
+FIXTURE(maps) {
+	int maps[MANY];
+};
+
+FIXTURE_SETUP(maps)
+{
+	REQUIRE_RESERVE();
+	ASSERT_TRUE(is_unused());
+	for (int i = 0; i < MANY; i++)
+		self->maps[i] = NO_MAP;
+}
+
+FIXTURE_TEARDOWN(maps)
+{
+	for (int i = 0; i < MANY; i++)
+		if (self->maps[i] != NO_MAP)
+			close(self->maps[i]);
+}
+
+static void drop(int *map)
+{
+	close(*map);
+	*map = NO_MAP;
+}
+
+#define FILL()								\
+	for (int i = 0; i < MANY; i++)					\
+		ASSERT_GE(self->maps[i] = reserved(8), 0)
+
+TEST_F(maps, the_reserve_is_what_was_asked_for)
+{
+	EXPECT_EQ(bytes_reserved(), BYTES);
+}
+
+TEST_F(maps, there_is_room_for_so_many)
+{
+	FILL();
+	EXPECT_EQ(reserved(8), -ENOSPC);
+	EXPECT_EQ(reserved(1), -ENOSPC);
+	drop(&self->maps[1]);
+	EXPECT_GE(self->maps[1] = reserved_soon(8), 0);
+}
+
+TEST_F(maps, the_largest_takes_all)
+{
+	EXPECT_EQ(reserved(BYTES - COOKIE + 1), -ENOSPC);
+	EXPECT_EQ(reserved(65407), -ENOSPC);
+	EXPECT_GE(self->maps[0] = reserved(BYTES - COOKIE), 0);
+	EXPECT_EQ(reserved(1), -ENOSPC);
+}
+
+TEST_F(maps, free_neighbours_become_one)
+{
+	FILL();
+	drop(&self->maps[1]);
+	drop(&self->maps[3]);
+	/* Two of 16 bytes, but apart. */
+	EXPECT_EQ(reserved(24), -ENOSPC);
+	drop(&self->maps[2]);
+	EXPECT_GE(self->maps[1] = reserved_soon(24), 0);
+	EXPECT_GE(self->maps[2] = reserved_soon(8), 0);
+	EXPECT_EQ(reserved(8), -ENOSPC);
+}
+
+TEST_F(maps, root_can_read_whose_is_what)
+{
+	char text[1024], line[64];
+
+	ASSERT_GE(self->maps[0] = reserved(8), 0);
+	ASSERT_GE(self->maps[1] = reserved(20), 0);
+	ASSERT_EQ(output_of("cat " RESERVE, text, sizeof(text)), 0);
+	EXPECT_NE(strstr(text, "bytes 64\n"), NULL);
+	snprintf(line, sizeof(line), "map %u offset -16 bytes 16\n",
+		 id_of(self->maps[0]));
+	EXPECT_NE(strstr(text, line), NULL) TH_LOG("%s", text);
+	snprintf(line, sizeof(line), "map %u offset -48 bytes 32\n",
+		 id_of(self->maps[1]));
+	EXPECT_NE(strstr(text, line), NULL) TH_LOG("%s", text);
+}
+
+/* The values of an older map are where the newer ones' cookies are. */
+static const __u64 left_over[] = {
+	0, 1, 2, 3, 0xffff, 0x10000, ~0u, 1ull << 32, ~0ull,
+};
+
+/* Leave a number in all of a socket's reserve, where no map has any. */
+static int leave(int sk, __u64 number)
+{
+	__u64 full[(BYTES - COOKIE) / sizeof(__u64)];
+	int map = reserved_soon(sizeof(full)), err;
+
+	for (int i = 0; i < ARRAY_SIZE(full); i++)
+		full[i] = number;
+	err = bpf_map_update_elem(map, &sk, full, 0);
+	close(map);
+	return err ?: is_unused() ? 0 : -EBUSY;
+}
+
+TEST_F(maps, a_new_map_shows_nothing_of_an_old_one)
+{
+	int sk = tcp_socket();
+
+	for (int n = 0; n < ARRAY_SIZE(left_over); n++) {
+		ASSERT_EQ(leave(sk, left_over[n]), 0);
+		FILL();
+		for (int i = 0; i < MANY; i++)
+			EXPECT_EQ(lookup(self->maps[i], sk), -ENOENT);
+		for (int i = 0; i < MANY; i++) {
+			EXPECT_EQ(update(self->maps[i], sk, i, BPF_NOEXIST), 0);
+			EXPECT_TRUE(is_value(self->maps[i], sk, i));
+			drop(&self->maps[i]);
+		}
+		ASSERT_TRUE(is_unused());
+	}
+	close(sk);
+}
+
+TEST_F(maps, a_value_made_by_a_program_has_nothing_of_an_old_one)
+{
+	struct operator operator = { .flags = FLAG };
+	int sk = tcp_socket();
+
+	for (int n = 0; n < ARRAY_SIZE(left_over); n++) {
+		struct answer answer;
+
+		ASSERT_EQ(leave(sk, left_over[n]), 0);
+		/* So that the program's map is further from the socket. */
+		self->maps[0] = reserved(1);
+		ASSERT_EQ(start_operator(&operator), 0);
+		EXPECT_EQ(operate(sk, MAIN_MAP, DO_GET, 0).err, -1);
+		answer = operate(sk, MAIN_MAP, DO_CREATE, 0);
+		EXPECT_EQ(answer.err, 0);
+		EXPECT_EQ(answer.value, 0);
+		end_operator(&operator);
+		drop(&self->maps[0]);
+		ASSERT_TRUE(is_unused());
+	}
+	close(sk);
+}
+
+/* A value that is a pointer to a task, and 8 bytes more. */
+static struct btf *types_with_pointer(void)
+{
+	struct btf *btf = btf__new_empty();
+	int task, tag;
+
+	btf__add_int(btf, "int", 4, BTF_INT_SIGNED);
+	task = btf__add_struct(btf, "task_struct", 0);
+	tag = btf__add_type_tag(btf, "kptr_untrusted", task);
+	task = btf__add_ptr(btf, tag);
+	btf__add_struct(btf, "value", 16);
+	btf__add_field(btf, "task", task, 0, 0);
+	return btf;
+}
+
+TEST_F(maps, values_hold_no_kernel_pointers)
+{
+	struct btf *btf = types_with_pointer();
+	struct spec spec = spec_for(btf, 16);
+	int plain = create(&spec);
+
+	EXPECT_GE(plain, 0);
+	close(plain);
+	spec.flags |= FLAG;
+	EXPECT_EQ(create(&spec), -EOPNOTSUPP);
+	btf__free(btf);
+}
+
+TEST_F(maps, values_hold_locks)
+{
+	struct btf *btf = types_with_lock();
+	struct spec spec = spec_for(btf, 8);
+
+	spec.flags |= FLAG;
+	EXPECT_GE(self->maps[0] = create(&spec), 0);
+	btf__free(btf);
+}
+
+/* What can sleep may do so while it has a value of a freed socket. */
+static int load_with(const char *program, __u32 flags)
+{
+	struct reserve *skel = reserve__open();
+	int template, err;
+
+	bpf_map__set_map_flags(skel->maps.one, BPF_F_NO_PREALLOC | flags);
+	template = create_with(8, flags);
+	bpf_map__set_inner_map_fd(skel->maps.outer, template);
+	bpf_program__set_autoload(bpf_object__find_program_by_name(skel->obj,
+								   program),
+				  true);
+	err = reserve__load(skel);
+	reserve__destroy(skel);
+	close(template);
+	return err;
+}
+
+TEST_F(maps, what_can_sleep_cannot_use_them)
+{
+	static const char * const programs[] = {
+		"sleepable", "sleepable_by_inner_map", "sleepable_callback",
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(programs); i++) {
+		EXPECT_EQ(load_with(programs[i], 0), 0)
+			TH_LOG("%s", programs[i]);
+		EXPECT_EQ(load_with(programs[i], FLAG), -EOPNOTSUPP)
+			TH_LOG("%s", programs[i]);
+	}
+	EXPECT_EQ(load_with("not_sleepable", FLAG), 0);
+}
+
+TEST_F(maps, there_is_nothing_to_iterate_over)
+{
+	union bpf_iter_link_info info = {};
+	LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info,
+		    .link_info_len = sizeof(info));
+	struct iter *skel = iter__open_and_load();
+
+	ASSERT_NE(skel, NULL);
+	ASSERT_GE(self->maps[0] = reserved(8), 0);
+	info.map.map_fd = self->maps[0];
+	EXPECT_EQ(bpf_program__attach_iter(skel->progs.dump, &opts), NULL);
+	EXPECT_EQ(errno, EOPNOTSUPP);
+	iter__destroy(skel);
+}
+
+TEST_F(maps, a_reloaded_program_finds_room)
+{
+	struct operator operator = { .flags = FLAG };
+
+	for (int i = 0; i < 2 * MANY; i++) {
+		ASSERT_EQ(start_operator(&operator), 0);
+		end_operator(&operator);
+	}
+}
+
+/* Values, by descriptor and by programs */
+
+FIXTURE(values) {
+	struct operator operator;
+	int sk, map;
+};
+
+FIXTURE_SETUP(values)
+{
+	REQUIRE_RESERVE();
+	ASSERT_TRUE(is_unused());
+	self->operator.flags = FLAG;
+	ASSERT_EQ(start_operator(&self->operator), 0);
+	self->map = bpf_map__fd(self->operator.skel->maps.main_map);
+	self->sk = tcp_socket();
+}
+
+FIXTURE_TEARDOWN(values)
+{
+	if (self->operator.skel)
+		end_operator(&self->operator);
+	close(self->sk);
+}
+
+TEST_F(values, come_and_go_by_descriptor)
+{
+	int charged = optmem(self->sk);
+
+	EXPECT_EQ(lookup(self->map, self->sk), -ENOENT);
+	EXPECT_EQ(delete(self->map, self->sk), -ENOENT);
+	EXPECT_EQ(update(self->map, self->sk, 1, BPF_EXIST), -ENOENT);
+	EXPECT_EQ(update(self->map, self->sk, 1, BPF_NOEXIST), 0);
+	EXPECT_EQ(update(self->map, self->sk, 2, BPF_NOEXIST), -EEXIST);
+	EXPECT_TRUE(is_value(self->map, self->sk, 1));
+	EXPECT_EQ(update(self->map, self->sk, 3, BPF_EXIST), 0);
+	EXPECT_TRUE(is_value(self->map, self->sk, 3));
+	EXPECT_EQ(update(self->map, self->sk, 4, BPF_ANY), 0);
+	EXPECT_TRUE(is_value(self->map, self->sk, 4));
+	EXPECT_EQ(optmem(self->sk), charged);
+	EXPECT_EQ(delete(self->map, self->sk), 0);
+	EXPECT_EQ(delete(self->map, self->sk), -ENOENT);
+	EXPECT_EQ(lookup(self->map, self->sk), -ENOENT);
+	EXPECT_EQ(update(self->map, self->sk, 5, BPF_ANY), 0);
+	EXPECT_TRUE(is_value(self->map, self->sk, 5));
+}
+
+TEST_F(values, bad_calls_are_refused)
+{
+	int file = open("/dev/null", O_RDONLY);
+
+	EXPECT_EQ(update(self->map, self->sk, 1, 3), -EINVAL);
+	EXPECT_EQ(update(self->map, self->sk, 1, BPF_F_LOCK), -EINVAL);
+	EXPECT_EQ(update(self->map, file, 1, BPF_ANY), -ENOTSOCK);
+	EXPECT_EQ(lookup(self->map, file), -ENOTSOCK);
+	EXPECT_EQ(delete(self->map, -1), -EBADF);
+	EXPECT_EQ(operate(self->sk, MAIN_MAP, DO_BAD_FLAGS, 0).err, -1);
+	EXPECT_EQ(lookup(self->map, self->sk), -ENOENT);
+	close(file);
+}
+
+/* MAIN_MAP is found by instructions of the program's, an inner map is not. */
+static int way_to(FIXTURE_DATA(values) *self, __u32 number)
+{
+	int outer = bpf_map__fd(self->operator.skel->maps.outer);
+
+	if (number == MAIN_MAP)
+		return 0;
+	return bpf_map_update_elem(outer, &number, &self->map, 0);
+}
+
+#define EACH_WAY(number) (__u32 number = 0; number <= MAIN_MAP; \
+			  number += MAIN_MAP)
+
+TEST_F(values, come_and_go_by_program)
+{
+	for EACH_WAY(number) {
+		struct answer answer;
+
+		ASSERT_EQ(way_to(self, number), 0);
+		EXPECT_EQ(operate(self->sk, number, DO_GET, 0).err, -1);
+		EXPECT_EQ(operate(self->sk, number, DO_DELETE, 0).err, -ENOENT);
+		answer = operate(self->sk, number, DO_CREATE_WITH, 7);
+		EXPECT_EQ(answer.err, 0);
+		EXPECT_EQ(answer.value, 7);
+		EXPECT_EQ(operate(self->sk, number, DO_CREATE_WITH, 8).value, 7);
+		EXPECT_EQ(operate(self->sk, number, DO_GET, 0).value, 7);
+		EXPECT_EQ(operate(self->sk, number, DO_ADD, 3).value, 10);
+		EXPECT_TRUE(is_value(self->map, self->sk, 10));
+		EXPECT_EQ(operate(self->sk, number, DO_DELETE, 0).err, 0);
+		EXPECT_EQ(operate(self->sk, number, DO_GET, 0).err, -1);
+		EXPECT_EQ(operate(self->sk, number, DO_DELETE, 0).err, -ENOENT);
+		/* What is made anew is new. */
+		answer = operate(self->sk, number, DO_CREATE, 0);
+		EXPECT_EQ(answer.err, 0);
+		EXPECT_EQ(answer.value, 0);
+		EXPECT_EQ(delete(self->map, self->sk), 0);
+	}
+}
+
+TEST_F(values, end_with_their_socket)
+{
+	/* As many as to have memory of earlier ones in most. */
+	for (int round = 0; round < 20; round++) {
+		int sk[50];
+
+		for (int i = 0; i < ARRAY_SIZE(sk); i++) {
+			sk[i] = tcp_socket();
+			ASSERT_EQ(lookup(self->map, sk[i]), -ENOENT);
+			ASSERT_EQ(update(self->map, sk[i], ~0ull, BPF_ANY), 0);
+		}
+		for (int i = 0; i < ARRAY_SIZE(sk); i++)
+			close(sk[i]);
+		/* The map's end makes sure of the grace period. */
+		drop(&(int){ reserved_soon(8) });
+	}
+}
+
+static const struct {
+	int family, type, protocol;
+} families[] = {
+	{ AF_INET, SOCK_STREAM, 0 }, { AF_INET6, SOCK_STREAM, 0 },
+	{ AF_INET, SOCK_DGRAM, 0 }, { AF_INET6, SOCK_DGRAM, 0 },
+	{ AF_INET, SOCK_STREAM, IPPROTO_MPTCP },
+	{ AF_INET6, SOCK_STREAM, IPPROTO_MPTCP },
+	{ AF_INET, SOCK_RAW, IPPROTO_ICMP }, { AF_INET, SOCK_STREAM, IPPROTO_SCTP },
+	{ AF_INET6, SOCK_SEQPACKET, IPPROTO_SCTP },
+	{ AF_UNIX, SOCK_STREAM, 0 }, { AF_UNIX, SOCK_DGRAM, 0 },
+	{ AF_NETLINK, SOCK_RAW, NETLINK_ROUTE }, { AF_PACKET, SOCK_RAW, 0 },
+};
+
+TEST_F(values, are_in_sockets_of_every_family)
+{
+	int found = 0;
+
+	for (int i = 0; i < ARRAY_SIZE(families); i++) {
+		int sk = socket(families[i].family, families[i].type,
+				families[i].protocol);
+
+		if (sk < 0)
+			continue;
+		found++;
+		EXPECT_EQ(lookup(self->map, sk), -ENOENT);
+		EXPECT_EQ(update(self->map, sk, i, BPF_NOEXIST), 0)
+			TH_LOG("family %d", families[i].family);
+		EXPECT_TRUE(is_value(self->map, sk, i));
+		EXPECT_EQ(delete(self->map, sk), 0);
+		close(sk);
+	}
+	EXPECT_GE(found, 6);
+}
+
+TEST_F(values, survive_a_change_of_family)
+{
+	int listener = listen_on(AF_INET, 0), sk, family = AF_INET;
+	struct sockaddr_in6 to = {
+		.sin6_family = AF_INET6, .sin6_port = htons(port_of(listener)),
+	};
+
+	inet_pton(AF_INET6, "::ffff:127.0.0.1", &to.sin6_addr);
+	sk = socket(AF_INET6, SOCK_STREAM, 0);
+	ASSERT_EQ(connect(sk, (void *)&to, sizeof(to)), 0);
+	ASSERT_EQ(update(self->map, sk, 9, BPF_ANY), 0);
+	ASSERT_EQ(setsockopt(sk, SOL_IPV6, IPV6_ADDRFORM, &family,
+			     sizeof(family)), 0);
+	EXPECT_TRUE(is_value(self->map, sk, 9));
+	close(sk);
+	close(listener);
+}
+
+TEST_F(values, are_in_what_userspace_dumps)
+{
+	int other = reserved(8), plain = create_with(8, 0), sk, maps[2];
+	struct sockaddr_in6 addr;
+	struct found found;
+	struct dump dump;
+
+	sk = listener(AF_INET, IPPROTO_TCP, &addr);
+	ASSERT_GE(sk, 0);
+	ASSERT_EQ(update(self->map, sk, 11, BPF_ANY), 0);
+	dump = dump_storage(AF_INET, IPPROTO_TCP, NULL, 0);
+	found = find(&dump, sk);
+	EXPECT_EQ(found.n, 1);
+	EXPECT_EQ(number_of_value(value_of(&found, id_of(self->map))), 11);
+	free(dump.data);
+
+	ASSERT_EQ(update(other, sk, 12, BPF_ANY), 0);
+	ASSERT_EQ(update(plain, sk, 13, BPF_ANY), 0);
+	dump = dump_storage(AF_INET, IPPROTO_TCP, NULL, 0);
+	found = find(&dump, sk);
+	EXPECT_EQ(found.n, 3);
+	EXPECT_EQ(number_of_value(value_of(&found, id_of(other))), 12);
+	EXPECT_EQ(number_of_value(value_of(&found, id_of(plain))), 13);
+	free(dump.data);
+
+	maps[0] = other;
+	maps[1] = plain;
+	dump = dump_storage(AF_INET, IPPROTO_TCP, maps, 1);
+	found = find(&dump, sk);
+	EXPECT_EQ(found.n, 1);
+	EXPECT_EQ(number_of_value(value_of(&found, id_of(other))), 12);
+	free(dump.data);
+
+	EXPECT_EQ(delete(other, sk), 0);
+	dump = dump_storage(AF_INET, IPPROTO_TCP, maps, 2);
+	found = find(&dump, sk);
+	EXPECT_EQ(found.n, 1);
+	EXPECT_EQ(number_of_value(value_of(&found, id_of(plain))), 13);
+	free(dump.data);
+	close(sk);
+	close(other);
+	close(plain);
+}
+
+/* What accepted sockets inherit */
+
+FIXTURE(inherited) {
+	int cloned, plain, listener;
+};
+
+FIXTURE_VARIANT(inherited) {
+	int family, protocol;
+};
+
+FIXTURE_VARIANT_ADD(inherited, tcp) { .family = AF_INET };
+FIXTURE_VARIANT_ADD(inherited, tcp6) { .family = AF_INET6 };
+FIXTURE_VARIANT_ADD(inherited, mptcp) { .family = AF_INET,
+					.protocol = IPPROTO_MPTCP };
+
+FIXTURE_SETUP(inherited)
+{
+	REQUIRE_RESERVE();
+	ASSERT_TRUE(is_unused());
+	ASSERT_GE(self->cloned = create_with(8, FLAG | BPF_F_CLONE), 0);
+	ASSERT_GE(self->plain = reserved(8), 0);
+	self->listener = listen_on(variant->family, variant->protocol);
+	ASSERT_GE(self->listener, 0);
+}
+
+FIXTURE_TEARDOWN(inherited)
+{
+	close(self->cloned);
+	close(self->plain);
+	close(self->listener);
+}
+
+TEST_F(inherited, values_of_maps_that_are_cloned)
+{
+	int client, child;
+
+	ASSERT_EQ(update(self->cloned, self->listener, 21, BPF_ANY), 0);
+	ASSERT_EQ(update(self->plain, self->listener, 22, BPF_ANY), 0);
+	client = connect_new(self->listener, variant->family, variant->protocol);
+	ASSERT_GE(client, 0);
+	child = accept(self->listener, NULL, NULL);
+	ASSERT_GE(child, 0);
+	EXPECT_TRUE(is_value(self->cloned, child, 21));
+	EXPECT_EQ(lookup(self->plain, child), -ENOENT);
+	/* It is the child's own. */
+	EXPECT_EQ(update(self->cloned, child, 23, BPF_EXIST), 0);
+	EXPECT_TRUE(is_value(self->cloned, self->listener, 21));
+	EXPECT_EQ(lookup(self->cloned, client), -ENOENT);
+	reset(client);
+	reset(child);
+
+	EXPECT_EQ(delete(self->cloned, self->listener), 0);
+	client = connect_new(self->listener, variant->family, variant->protocol);
+	child = accept(self->listener, NULL, NULL);
+	EXPECT_EQ(lookup(self->cloned, child), -ENOENT);
+	reset(client);
+	reset(child);
+}
+
+/* Sockets that a program looks up */
+
+FIXTURE(found) {
+	struct reserve *skel;
+	int map;
+};
+
+FIXTURE_SETUP(found)
+{
+	REQUIRE_RESERVE();
+	ASSERT_TRUE(is_unused());
+	self->skel = reserve__open();
+	ASSERT_NE(self->skel, NULL);
+	bpf_map__set_map_flags(self->skel->maps.values,
+			       BPF_F_NO_PREALLOC | FLAG);
+	ASSERT_EQ(reserve__load(self->skel), 0);
+	self->map = bpf_map__fd(self->skel->maps.values);
+}
+
+FIXTURE_TEARDOWN(found)
+{
+	reserve__destroy(self->skel);
+}
+
+static int run_on_packet(struct bpf_program *prog, int repeat)
+{
+	char packet[64] = {};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet,
+		    .data_size_in = sizeof(packet), .repeat = repeat);
+
+	return bpf_prog_test_run_opts(bpf_program__fd(prog), &opts);
+}
+
+/* What the socket receives that has this fd. */
+static void aim_at(struct reserve *skel, int fd)
+{
+	struct sockaddr_in local = {}, peer = {};
+	socklen_t len = sizeof(local);
+
+	getsockname(fd, (void *)&local, &len);
+	len = sizeof(peer);
+	getpeername(fd, (void *)&peer, &len);
+	skel->bss->tuple.ipv4.saddr = peer.sin_addr.s_addr;
+	skel->bss->tuple.ipv4.sport = peer.sin_port;
+	skel->bss->tuple.ipv4.daddr = local.sin_addr.s_addr;
+	skel->bss->tuple.ipv4.dport = local.sin_port;
+}
+
+TEST_F(found, only_a_full_socket_has_a_reserve)
+{
+	int listener = listen_on(AF_INET, 0), client, child;
+	struct reserve__bss *bss = self->skel->bss;
+
+	client = connect_new(listener, AF_INET, 0);
+	ASSERT_GE(client, 0);
+	child = accept(listener, NULL, NULL);
+	aim_at(self->skel, client);
+	EXPECT_EQ(run_on_packet(self->skel->progs.get_of_any, 1), 0);
+	EXPECT_EQ(bss->state, TCP_ESTABLISHED);
+	EXPECT_EQ(bss->got, 2);
+	EXPECT_EQ(run_on_packet(self->skel->progs.get_of_any, 1), 0);
+	EXPECT_EQ(bss->got, 3);
+
+	close(client);
+	ASSERT_EQ(read(child, &(char){ 0 }, 1), 0);
+	close(child);
+	EXPECT_TRUE(EVENTUALLY(!run_on_packet(self->skel->progs.get_of_any, 1) &&
+			       bss->state == TCP_TIME_WAIT));
+	EXPECT_EQ(bss->got, 0);
+	close(listener);
+}
+
+static void *come_and_go(void *arg)
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET };
+	struct reserve *skel = arg;
+
+	addr.sin_addr.s_addr = skel->bss->tuple.ipv4.daddr;
+	addr.sin_port = skel->bss->tuple.ipv4.dport;
+	for (int i = 0; i < 100 * rounds(); i++) {
+		int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+		bind(fd, (void *)&addr, sizeof(addr));
+		close(fd);
+	}
+	return NULL;
+}
+
+TEST_F(found, a_value_outlives_its_socket_for_a_program)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM, 0), got = 0;
+	struct sockaddr_in addr = {
+		.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	pthread_t thread;
+
+	ASSERT_EQ(bind(fd, (void *)&addr, sizeof(addr)), 0);
+	aim_at(self->skel, fd);
+	close(fd);
+	ASSERT_EQ(pthread_create(&thread, NULL, come_and_go, self->skel), 0);
+	while (pthread_tryjoin_np(thread, NULL)) {
+		ASSERT_EQ(run_on_packet(self->skel->progs.use_after_release, 1),
+			  0);
+		got += self->skel->bss->got;
+	}
+	EXPECT_GE(got, ENOUGH);
+	EXPECT_EQ(self->skel->bss->torn, 0);
+}
+
+/* Races */
+
+struct numbers {
+	__u32 lock, numbers[7];
+};
+
+static void *write_numbers(void *arg)
+{
+	FIXTURE_DATA(found) *self = arg;
+	int fd = self->skel->bss->state;
+	struct numbers value = {};
+
+	for (int i = 0; i < 100 * rounds(); i++) {
+		for (int j = 0; j < ARRAY_SIZE(value.numbers); j++)
+			value.numbers[j] = i;
+		bpf_map_update_elem(self->map, &fd, &value, BPF_F_LOCK);
+	}
+	return NULL;
+}
+
+static bool is_whole(const struct numbers *value)
+{
+	for (int i = 1; i < ARRAY_SIZE(value->numbers); i++)
+		if (value->numbers[i] != value->numbers[0])
+			return false;
+	return true;
+}
+
+TEST_F(found, a_locked_value_is_read_whole)
+{
+	struct numbers value;
+	pthread_t threads[2];
+	int fd = tcp_socket(), seen = 0;
+
+	self->skel->bss->state = fd;
+	for (int i = 0; i < ARRAY_SIZE(threads); i++)
+		ASSERT_EQ(pthread_create(&threads[i], NULL, write_numbers, self),
+			  0);
+	for (int turn = 0; goes_on(turn, 100 * rounds(), seen); turn++) {
+		if (bpf_map_lookup_elem_flags(self->map, &fd, &value,
+					      BPF_F_LOCK))
+			continue;
+		seen++;
+		ASSERT_TRUE(is_whole(&value));
+		ASSERT_EQ(value.lock, 0);
+	}
+	for (int i = 0; i < ARRAY_SIZE(threads); i++)
+		pthread_join(threads[i], NULL);
+	close(fd);
+}
+
+struct creator {
+	pthread_t thread;
+	pthread_barrier_t *barrier;
+	int sk, number, rounds;
+	long long seen;
+};
+
+static void *create_at_once(void *arg)
+{
+	struct creator *creator = arg;
+
+	for (int i = 0; i < creator->rounds; i++) {
+		pthread_barrier_wait(creator->barrier);
+		creator->seen = operate(creator->sk, MAIN_MAP, DO_CREATE_WITH,
+					creator->number).value;
+		pthread_barrier_wait(creator->barrier);
+	}
+	return NULL;
+}
+
+TEST_F(values, creators_agree)
+{
+	struct creator creators[THREADS];
+	pthread_barrier_t barrier;
+	int n = 10 * rounds();
+
+	pthread_barrier_init(&barrier, NULL, THREADS + 1);
+	for (int i = 0; i < THREADS; i++) {
+		creators[i] = (struct creator){
+			.barrier = &barrier, .sk = self->sk, .number = i + 1,
+			.rounds = n,
+		};
+		ASSERT_EQ(pthread_create(&creators[i].thread, NULL,
+					 create_at_once, &creators[i]), 0);
+	}
+	for (int round = 0; round < n; round++) {
+		long long value;
+
+		pthread_barrier_wait(&barrier);
+		pthread_barrier_wait(&barrier);
+		value = lookup(self->map, self->sk);
+		EXPECT_GE(value, 1);
+		for (int i = 0; i < THREADS; i++)
+			EXPECT_EQ(creators[i].seen, value);
+		EXPECT_EQ(delete(self->map, self->sk), 0);
+	}
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(creators[i].thread, NULL);
+	pthread_barrier_destroy(&barrier);
+}
+
+static void *delete_often(void *arg)
+{
+	FIXTURE_DATA(values) *self = arg;
+	long deleted = 0;
+
+	for (int i = 0; i < 100 * rounds(); i++)
+		deleted += !delete(self->map, self->sk);
+	return (void *)deleted;
+}
+
+/* Each value that was made is deleted once. */
+TEST_F(values, deletions_are_counted)
+{
+	pthread_t threads[2];
+	long made = 0, deleted = 0;
+	void *result;
+
+	for (int i = 0; i < ARRAY_SIZE(threads); i++)
+		ASSERT_EQ(pthread_create(&threads[i], NULL, delete_often, self),
+			  0);
+	for (int i = 0; i < 100 * rounds(); i++)
+		made += !update(self->map, self->sk, 1, BPF_NOEXIST);
+	for (int i = 0; i < ARRAY_SIZE(threads); i++) {
+		pthread_join(threads[i], &result);
+		deleted += (long)result;
+	}
+	deleted += !delete(self->map, self->sk);
+	EXPECT_GE(made, ENOUGH);
+	EXPECT_EQ(deleted, made);
+}
+
+TEST_HARNESS_MAIN
