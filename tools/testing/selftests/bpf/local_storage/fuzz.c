@@ -6,7 +6,7 @@
 #include <time.h>
 
 #define TOO_MANY_FAILURES	5
-#define MAX_SHOWN		4096
+#define MAX_SHOWN		1024
 #define MAX_ERRNO		1024
 
 static struct {
@@ -39,6 +39,16 @@ __u32 below(__u32 limit)
 bool one_in(__u32 n)
 {
 	return !below(n);
+}
+
+__u64 fuzz_choices(void)
+{
+	return run.state;
+}
+
+void fuzz_again(__u64 choices)
+{
+	run.state = choices;
 }
 
 __u64 odd_number(void)
@@ -143,8 +153,10 @@ void complain(const char *format, ...)
 
 void may_fail(struct errors *errors, int err)
 {
-	if (errors->n < ARRAY_SIZE(errors->list))
-		errors->list[errors->n++] = err;
+	for (int i = 0; i < errors->n; i++)
+		if (errors->list[i] == err)
+			return;
+	errors->list[errors->n++] = err;
 }
 
 bool explains(const struct errors *errors, int result)

@@ -28,6 +28,10 @@ __u64 any(void);
 __u32 below(__u32 limit);
 bool one_in(__u32 n);
 
+/* Make the choices since then once more. */
+__u64 fuzz_choices(void);
+void fuzz_again(__u64 choices);
+
 /* A number at which something may end. */
 __u64 odd_number(void);
 void any_bytes(void *to, size_t size);
