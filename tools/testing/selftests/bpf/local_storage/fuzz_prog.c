@@ -64,11 +64,11 @@ static const struct way {
 	{ "cgroup_sock", BPF_PROG_TYPE_CGROUP_SOCK,
 	  BPF_CGROUP_INET_SOCK_CREATE, NULL, SOCKET, { OF_CONTEXT }, 1 },
 	{ "sock_ops", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, NULL,
-	  SOCKET, { SK_OF_CONTEXT, FULL_SOCKET }, 2 },
+	  SOCKET, { SK_OF_CONTEXT }, 1 },
 	{ "fentry", BPF_PROG_TYPE_TRACING, BPF_TRACE_FENTRY, "tcp_sendmsg",
 	  SOCKET, { ARGUMENT }, 1 },
-	{ "fexit, task", BPF_PROG_TYPE_TRACING, BPF_TRACE_FEXIT, "do_exit",
-	  TASK, { CURRENT_TASK }, 1 },
+	{ "fexit, task", BPF_PROG_TYPE_TRACING, BPF_TRACE_FEXIT,
+	  "wake_up_new_task", TASK, { CURRENT_TASK, ARGUMENT }, 2 },
 	{ "lsm, socket", BPF_PROG_TYPE_LSM, BPF_LSM_MAC, "bpf_lsm_socket_bind",
 	  SOCKET, { SK_OF_ARGUMENT }, 1 },
 	{ "lsm, inode", BPF_PROG_TYPE_LSM, BPF_LSM_MAC, "bpf_lsm_file_open",
@@ -222,7 +222,8 @@ FIXTURE_TEARDOWN(programs)
 struct code {
 	struct bpf_insn insns[MAX_INSNS];
 	int n, calls, results;
-	bool by_helper, releases;
+	bool by_helper, releases, has_inner;
+	__u32 size;		/* of the values of the map that was passed */
 	__s64 flags[MAX_CALLS];
 };
 
@@ -286,7 +287,7 @@ static void leave(struct code *c)
 		load(c, BPF_REG_1, FP, SOCKET_AT);
 		call(c, BPF_FUNC_sk_release);
 	}
-	set(c, BPF_REG_0, 1);
+	set(c, BPF_REG_0, 0);
 	emit(c, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
 }
 
@@ -371,12 +372,7 @@ static void find_owner(struct code *c, const struct way *way,
 		look_up_socket(c, BPF_FUNC_sk_lookup_udp);
 		break;
 	case FULL_SOCKET:
-		if (way->type == BPF_PROG_TYPE_SOCK_OPS) {
-			load(c, BPF_REG_0, CTX, sk_in_context(way));
-			leave_if_zero(c, BPF_REG_0);
-		} else {
-			look_up_socket(c, BPF_FUNC_skc_lookup_tcp);
-		}
+		look_up_socket(c, BPF_FUNC_skc_lookup_tcp);
 		retype(c, BPF_FUNC_sk_fullsock);
 		break;
 	case TCP_SOCKET:
@@ -422,8 +418,9 @@ static void find_owner(struct code *c, const struct way *way,
 /* The map: some are found in others, and only then. */
 static void pass_map(struct code *c, const TESTED *self, enum kind kind)
 {
-	int which = below(24);
+	int which = below(24), i;
 
+	c->size = sizes[0];
 	if (which == 0)
 		kind = below(KINDS);
 	if (which == 1) {
@@ -434,17 +431,20 @@ static void pass_map(struct code *c, const TESTED *self, enum kind kind)
 		move(c, BPF_REG_1, one_in(2) ? CONTROL : SPARE);
 		return;
 	}
-	if (which < 6) {
+	if (which < 7 && c->has_inner) {
 		move(c, BPF_REG_1, SPARE);
 		return;
 	}
-	name_map(c, BPF_REG_1, self->maps[kind][below(SIZES)]);
+	i = below(one_in(3) ? SIZES : 2);
+	c->size = sizes[i];
+	name_map(c, BPF_REG_1, self->maps[kind][i]);
 }
 
 static void find_inner_map(struct code *c, const TESTED *self, enum kind kind)
 {
 	look_up_zero(c, self->outer[kind]);
 	move(c, SPARE, BPF_REG_0);
+	c->has_inner = true;
 }
 
 static void pass_owner(struct code *c)
@@ -474,11 +474,11 @@ static void pass_value(struct code *c)
 		move(c, BPF_REG_3, FP);
 		add(c, BPF_REG_3, NEVER_AT);
 		return;
-	case 3 ... 8:
+	case 3 ... 6:
 		move(c, BPF_REG_3, FP);
 		add(c, BPF_REG_3, VALUE_AT);
 		return;
-	case 9 ... 15:
+	case 7 ... 14:
 		move(c, BPF_REG_3, CONTROL);
 		add(c, BPF_REG_3, offsetof(struct control, initial));
 		return;
@@ -513,8 +513,8 @@ static void keep_result(struct code *c, int reg)
 /* Look at what a get returned, and change it. */
 static void use_value(struct code *c)
 {
-	int size = one_in(4) ? BPF_B : BPF_DW, jump, to_end;
-	int off = one_in(16) ? below(310) : 0;
+	int size = one_in(c->size < 8 ? 1 : 4) ? BPF_B : BPF_DW;
+	int off = one_in(16) ? below(310) : 0, jump;
 
 	set(c, BPF_REG_1, -1);
 	jump = c->n;
@@ -524,8 +524,7 @@ static void use_value(struct code *c)
 		jump = -1;
 	emit(c, BPF_LDX | BPF_MEM | size, BPF_REG_1, BPF_REG_0, off, 0);
 	if (one_in(2)) {
-		to_end = below(100);
-		emit(c, BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_1, 0, 0, to_end);
+		add(c, BPF_REG_1, below(100));
 		emit(c, BPF_STX | BPF_MEM | size, BPF_REG_0, BPF_REG_1, off,
 		     0);
 	}
