@@ -47,6 +47,9 @@ $(BPFTOOL): $(LIBBPF)
 		CLANG=$(CLANG) LLVM_STRIP=$(STRIP) VMLINUX_BTF=$(VMLINUX) \
 		> $(OUTPUT)/bpftool.log 2>&1
 
+# Not by make's own rules: they would link it anew, and remove it in the end.
+$(VMLINUX): ;
+
 $(OUTPUT)/vmlinux.h: $(VMLINUX) $(BPFTOOL)
 	$(BPFTOOL) btf dump file $(VMLINUX) format c > $@
 
