@@ -13,6 +13,8 @@ help:
 	@echo "make check   run the selftests; the last line counts them"
 	@echo "             FLAVOUR='release debug rt up stock' picks kernels,"
 	@echo "             TEST=race picks one test binary"
+	@echo "make fuzz    try hostile input for hours; SEED=7 CASES=20000 says"
+	@echo "             which and how much, FLAVOUR and TEST as above"
 	@echo "make bench   measure ours and the stock kernel side by side"
 	@echo "             FIGURE=hit measures one figure only"
 	@echo "make upstream-check"
@@ -40,6 +42,9 @@ demo: setup
 
 check: setup
 	@vm/check $(TEST:%=-t %) $(FLAVOUR)
+
+fuzz: setup
+	@vm/check --long $(TEST:%=-t %) $(FLAVOUR)
 
 bench: setup
 	@bench/run $(FIGURE)
@@ -78,5 +83,5 @@ clean:
 	rm -rf build
 	@base/install --undo
 
-.PHONY: help demo check bench upstream-check schedulers kunit lint series apply \
+.PHONY: help demo check fuzz bench upstream-check schedulers kunit lint series apply \
 	series-check series-build build setup clean

@@ -92,9 +92,10 @@ static long number_of(const char *name, long otherwise)
 
 void fuzz_start(long cases)
 {
+	libbpf_set_print(NULL);
 	memset(&run, 0, sizeof(run));
 	run.seed = number_of("SEED", 1);
-	run.cases = number_of("CASES", cases);
+	run.cases = number_of("CASES", cases * rounds() / ROUNDS);
 	run.number = -1;
 	run.state = mix(run.seed);
 	clock_gettime(CLOCK_MONOTONIC, &run.began);

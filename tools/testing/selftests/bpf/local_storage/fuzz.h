@@ -10,9 +10,10 @@
 #endif
 
 /*
- * A run is repeated exactly by $SEED; $CASES says how long it is.  What a case
- * does depends on the seed, on its number and on the cases before it, and never
- * on what the kernel answers.
+ * A run is repeated exactly by $SEED; $CASES says how long it is, which is
+ * less by default where everything is slower.  What a case does depends on the
+ * seed, on its number and on the cases before it, and never on what the kernel
+ * answers.
  */
 void fuzz_start(long cases);
 

@@ -108,6 +108,9 @@ static void renew_socket(TESTED *self)
 {
 	int i = below(SOCKETS);
 
+	/* Without rights, there is no other. */
+	if (kinds[i].protocol == IPPROTO_RAW && !self->privileged)
+		return;
 	self->disturbed = true;
 	close_socket(&self->sockets[i]);
 	open_socket(&self->sockets[i], i);
@@ -357,7 +360,7 @@ static void spoil(struct question *q)
 				*(__u16 *)(bytes + header) = odd_number();
 			break;
 		}
-	/* An acknowledgement is an answer, too; others are not sent for. */
+	/* Anything else is passed over, whatever it holds. */
 	q->nlh->nlmsg_flags |= NLM_F_REQUEST;
 }
 
