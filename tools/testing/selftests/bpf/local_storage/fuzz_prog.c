@@ -193,7 +193,7 @@ FIXTURE_SETUP(programs)
 	self->objects = count_objects();
 	ASSERT_EQ(open_maps(self), 0);
 	ASSERT_EQ(open_owners(self), 0);
-	fuzz_start(400);
+	fuzz_start(300);
 }
 
 static void close_maps(TESTED *self)
