@@ -4,14 +4,14 @@
  * random order.  Runs when it is inserted, on a kernel with any local storage.
  */
 #include <linux/bpf.h>
-#include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/net.h>
-#include <linux/prandom.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
+#include <linux/skbuff.h>
 #include <net/net_namespace.h>
 #include <net/sock.h>
+#include "measure.h"
 
 static unsigned long helper;
 module_param(helper, ulong, 0);
@@ -21,14 +21,13 @@ static int map_fd;
 module_param(map_fd, int, 0);
 MODULE_PARM_DESC(map_fd, "a socket storage map with values of 8 bytes");
 
-static int nr_sockets = 100000;
-module_param(nr_sockets, int, 0);
-
-static int rounds = 9;
-module_param(rounds, int, 0);
+#define SOCKETS		100000
+#define OF_PART		(SOCKETS / MEASURE_PARTS)
+#define ROUNDS		20
 
 static struct socket **sockets;
 static struct sock **order;
+static struct sk_buff *packet;
 
 static u64 *get(struct bpf_map *map, struct sock *sk, u64 flags)
 {
@@ -44,7 +43,7 @@ static int make_sockets(struct bpf_map *map)
 	u64 *value;
 	int i, err;
 
-	for (i = 0; i < nr_sockets; i++) {
+	for (i = 0; i < SOCKETS; i++) {
 		err = sock_create_kern(&init_net, AF_INET, SOCK_DGRAM, 0,
 				       &sockets[i]);
 		if (err)
@@ -61,58 +60,106 @@ static int make_sockets(struct bpf_map *map)
 	return 0;
 }
 
-static void shuffle(void)
+/*
+ * What tcp_v4_rcv(), tcp_rcv_established() and the reader do to a socket on
+ * behalf of a packet, as far as it is in struct sock.
+ */
+static unsigned long receive(struct sock *sk)
 {
-	struct rnd_state state;
-	int i, j;
+	unsigned long sum;
 
-	/* The same order on every kernel. */
-	prandom_seed_state(&state, 1);
-	for (i = nr_sockets - 1; i > 0; i--) {
-		j = prandom_u32_state(&state) % (i + 1);
-		swap(order[i], order[j]);
-	}
+	/* The lookup, and what is asked before the lock. */
+	sum = READ_ONCE(sk->sk_hash) + READ_ONCE(sk->sk_portpair);
+	sum += READ_ONCE(sk->sk_state) + (unsigned long)READ_ONCE(sk->sk_filter);
+	bh_lock_sock(sk);
+	sum += READ_ONCE(sk->sk_lock.owned);
+	sum += (unsigned long)READ_ONCE(sk->sk_rx_dst);
+	/* Into the queue, on the socket's account. */
+	sum += READ_ONCE(sk->sk_rcvbuf);
+	sk->sk_forward_alloc -= packet->truesize;
+	__skb_queue_tail(&sk->sk_receive_queue, packet);
+	atomic_add(packet->truesize, &sk->sk_rmem_alloc);
+	sum += (unsigned long)READ_ONCE(sk->sk_data_ready);
+	sum += (unsigned long)READ_ONCE(sk->sk_wq);
+	/* And out of it. */
+	__skb_unlink(packet, &sk->sk_receive_queue);
+	atomic_sub(packet->truesize, &sk->sk_rmem_alloc);
+	sk->sk_forward_alloc += packet->truesize;
+	sum += (unsigned long)READ_ONCE(sk->sk_backlog.tail);
+	bh_unlock_sock(sk);
+	return sum;
 }
 
-/* Picoseconds per get; or per socket that is only looked at. */
-static u64 one_round(struct bpf_map *map, bool gets)
+/* What is done to each socket. */
+enum step {
+	LOOK = 1,	/* look at its state */
+	RECEIVE = 2,	/* put a packet into its queue, and take it out */
+	GET = 4,	/* find its value and change it; after the others */
+};
+
+/* Nanoseconds per socket. */
+static struct walk {
+	struct measure measure;
+	enum step step;
+} walks[] = {
+	{ { .name = "random-touch" }, LOOK },
+	{ { .name = "random-get" }, GET },
+	{ { .name = "touched-touch" }, RECEIVE },
+	{ { .name = "touched-get" }, RECEIVE | GET },
+};
+
+static void run_part(struct sock **sk, struct bpf_map *map, enum step step)
 {
-	u64 start = ktime_get_ns(), sum = 0;
+	unsigned long sum = 0;
 	int i;
 
 	rcu_read_lock();
-	for (i = 0; i < nr_sockets; i++) {
-		if (gets)
-			++*get(map, order[i], 0);
-		else
-			sum += READ_ONCE(order[i]->sk_state);
+	for (i = 0; i < OF_PART; i++) {
+		if (step & LOOK)
+			sum += READ_ONCE(sk[i]->sk_state);
+		if (step & RECEIVE)
+			sum += receive(sk[i]);
+		if (step & GET)
+			++*get(map, sk[i], 0);
 	}
 	rcu_read_unlock();
 	OPTIMIZER_HIDE_VAR(sum);
-	return div_u64((ktime_get_ns() - start) * 1000, nr_sockets);
 }
 
-static void measure(struct bpf_map *map, const char *name, bool gets)
+static void run_round(struct walk *walk, struct bpf_map *map)
 {
-	u64 least = U64_MAX;
-	int i;
+	u64 start;
+	int part;
 
-	for (i = 0; i < rounds; i++) {
-		least = min(least, one_round(map, gets));
+	for (part = 0; part < MEASURE_PARTS; part++) {
+		start = ktime_get_ns();
+		run_part(&order[part * OF_PART], map, walk->step);
+		measure_part(&walk->measure, part, start);
 		cond_resched();
 	}
-	pr_info("figure %s %llu.%03llu\n", name, div_u64(least, 1000),
-		least - 1000 * div_u64(least, 1000));
+}
+
+static void measure_all(struct bpf_map *map)
+{
+	int round, i;
+
+	/* In turn, so that the host's moods meet all of them. */
+	for (round = 0; round < ROUNDS; round++)
+		for (i = 0; i < ARRAY_SIZE(walks); i++)
+			run_round(&walks[i], map);
+	for (i = 0; i < ARRAY_SIZE(walks); i++)
+		measure_report(&walks[i].measure, SOCKETS);
 }
 
 static void release(struct bpf_map *map)
 {
 	int i;
 
-	for (i = 0; i < nr_sockets && sockets && sockets[i]; i++) {
+	for (i = 0; i < SOCKETS && sockets && sockets[i]; i++) {
 		sock_release(sockets[i]);
 		cond_resched();
 	}
+	kfree_skb(packet);
 	kvfree(order);
 	kvfree(sockets);
 	bpf_map_put(map);
@@ -125,14 +172,14 @@ static int __init latency_init(void)
 
 	if (IS_ERR(map))
 		return PTR_ERR(map);
-	sockets = kvcalloc(nr_sockets, sizeof(*sockets), GFP_KERNEL);
-	order = kvcalloc(nr_sockets, sizeof(*order), GFP_KERNEL);
-	if (sockets && order)
+	sockets = kvcalloc(SOCKETS, sizeof(*sockets), GFP_KERNEL);
+	order = kvcalloc(SOCKETS, sizeof(*order), GFP_KERNEL);
+	packet = alloc_skb(64, GFP_KERNEL);
+	if (sockets && order && packet)
 		err = make_sockets(map);
 	if (!err) {
-		shuffle();
-		measure(map, "random-touch", false);
-		measure(map, "random-get", true);
+		measure_shuffle((void **)order, SOCKETS);
+		measure_all(map);
 	}
 	release(map);
 	/* It has done what it was for. */
