@@ -49,10 +49,16 @@ static int insert(const char *name, const char *arguments)
 	return err;
 }
 
+/* A flag of the map that is measured. */
+static __u32 place(void)
+{
+	return getenv("in_sockets") ? BPF_F_STORAGE_RESERVED : 0;
+}
+
 static void measure_gets(void)
 {
 	unsigned long helper = address_of("bpf_sk_storage_get");
-	int map = create_with(8, 0), err;
+	int map = create_with(8, place()), err;
 	char arguments[100];
 
 	if (map < 0 || !helper) {
@@ -114,10 +120,13 @@ static int run_rounds(struct traffic *skel, int cgroup)
 
 static void measure_traffic(void)
 {
-	struct traffic *skel = traffic__open_and_load();
+	struct traffic *skel = traffic__open();
 	int cgroup = root_cgroup(), err;
 
-	if (!skel || cgroup < 0) {
+	if (skel)
+		bpf_map__set_map_flags(skel->maps.of_socket,
+				       BPF_F_NO_PREALLOC | place());
+	if (!skel || traffic__load(skel) || cgroup < 0) {
 		complain("no programs or cgroup", -errno);
 		return;
 	}
