@@ -387,12 +387,12 @@ static int way_to(FIXTURE_DATA(values) *self, __u32 number)
 	return bpf_map_update_elem(outer, &number, &self->map, 0);
 }
 
-#define EACH_WAY(number) (__u32 number = 0; number <= MAIN_MAP; \
-			  number += MAIN_MAP)
-
 TEST_F(values, come_and_go_by_program)
 {
-	for EACH_WAY(number) {
+	static const __u32 numbers[] = { 0, MAIN_MAP };
+
+	for (int i = 0; i < ARRAY_SIZE(numbers); i++) {
+		__u32 number = numbers[i];
 		struct answer answer;
 
 		ASSERT_EQ(way_to(self, number), 0);
