@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 
 #define ROUND		"/sys/module/storage_traffic/parameters/round"
-#define TRAFFIC_ROUNDS	6
+#define TRAFFIC_ROUNDS	12
 
 static unsigned long address_of(const char *symbol)
 {

@@ -9,7 +9,7 @@
 #include <linux/printk.h>
 #include <linux/types.h>
 
-#define MEASURE_PARTS	500
+#define MEASURE_PARTS	2000
 
 /**
  * struct measure - what a step of a walk takes

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Count every packet of every connection, in two ways. */
+/*
+ * Count every packet of every connection, in two ways.  Interpreted: a kernel
+ * that is a process has no JIT.
+ */
 /* There are no types in the kernel to relocate to. */
 #define BPF_NO_PRESERVE_ACCESS_INDEX
 #include "vmlinux.h"
