@@ -687,7 +687,7 @@ bool bpf_local_storage_meta_equal(const struct bpf_map *meta,
 {
 	if (!bpf_map_meta_equal(meta, map))
 		return false;
-	return has_region(map) ||
+	return map->map_flags & BPF_F_STORAGE_RESERVED ||
 	       !bpf_local_storage_map_reserve(to_local_storage_map(map));
 }
 
