@@ -205,6 +205,26 @@ to_local_storage_map(const struct bpf_map *map)
 	return container_of(map, struct bpf_local_storage_map, map);
 }
 
+/**
+ * bpf_local_storage_copy_value - copy a value that others may be changing
+ * @map: its map
+ * @to: where to; nobody else writes there
+ * @value: the value
+ *
+ * Under the value's bpf_spin_lock, if it has one.  What is special in a value is
+ * not copied.
+ *
+ * Context: Any but NMI.
+ */
+static inline void bpf_local_storage_copy_value(struct bpf_map *map, void *to,
+						void *value)
+{
+	if (btf_record_has_field(map->record, BPF_SPIN_LOCK))
+		copy_map_value_locked(map, to, value, true);
+	else
+		copy_map_value(map, to, value);
+}
+
 void *bpf_local_storage_lookup_index(struct bpf_local_storage *storage,
 				     struct bpf_local_storage_map *smap);
 
@@ -301,8 +321,10 @@ extern u32 bpf_local_storage_map_btf_id[];
 
 int bpf_local_storage_map_alloc_check(union bpf_attr *attr);
 void bpf_local_storage_map_init(struct bpf_local_storage_map *smap,
-				const union bpf_attr *attr,
+				union bpf_attr *attr,
 				const struct bpf_local_storage_kind *kind);
+bool bpf_local_storage_map_is_dying(const struct bpf_local_storage_map *smap,
+				    bool stuck);
 struct bpf_map *
 bpf_local_storage_map_alloc(union bpf_attr *attr,
 			    const struct bpf_local_storage_kind *kind);

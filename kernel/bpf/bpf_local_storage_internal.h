@@ -509,9 +509,8 @@ static __always_inline void value_init(struct bpf_local_storage_map *smap,
 		return;
 	}
 	check_and_init_map_value(map, value);
-	if (source == FROM_OWNER &&
-	    btf_record_has_field(map->record, BPF_SPIN_LOCK))
-		copy_map_value_locked(map, value, from, true);
+	if (source == FROM_OWNER)
+		bpf_local_storage_copy_value(map, value, from);
 	else if (from)
 		copy_map_value(map, value, from);
 	/* A program's are numbers of its own choice. */

@@ -129,11 +129,8 @@ noinline long bpf_local_storage_update(void *owner,
 noinline long bpf_local_storage_delete(void *owner,
 				       struct bpf_local_storage_map *smap)
 {
-	struct bpf_local_storage *storage;
+	struct bpf_local_storage *storage = owner_storage(owner, smap->kind);
 
-	if (smap->kind->region_ops)
-		return smap->kind->region_ops->delete(owner, smap);
-	storage = owner_storage(owner, smap->kind);
 	if (!storage || !bpf_local_storage_lookup(storage, smap))
 		return -ENOENT;
 	/* An owner that is a byte copy of another may have its pointer. */
@@ -212,6 +209,13 @@ long bpf_local_storage_fd_update(struct bpf_map *map, void *key, void *value,
 	return err;
 }
 
+static long fd_owner_delete(void *owner, struct bpf_local_storage_map *smap)
+{
+	if (smap->kind->region_ops)
+		return smap->kind->region_ops->delete(owner, smap);
+	return bpf_local_storage_delete(owner, smap);
+}
+
 /**
  * bpf_local_storage_fd_delete - delete the value of the owner behind a
  *	descriptor
@@ -230,7 +234,7 @@ long bpf_local_storage_fd_delete(struct bpf_map *map, void *key)
 	owner = smap->kind->get_fd(*(int *)key, &ref);
 	if (IS_ERR(owner))
 		return PTR_ERR(owner);
-	err = bpf_local_storage_delete(owner, smap);
+	err = fd_owner_delete(owner, smap);
 	smap->kind->put_ref(ref);
 	return err;
 }
@@ -255,8 +259,17 @@ int bpf_local_storage_no_next_key(struct bpf_map *map, void *key,
 /* Woken whenever a map of any kind gives its slot back. */
 static DECLARE_WAIT_QUEUE_HEAD(slot_released);
 
-/* Nobody but a dying program, if at all, can still use the map. */
-static bool map_is_dying(const struct bpf_local_storage_map *smap, bool stuck)
+/**
+ * bpf_local_storage_map_is_dying - whether a map is about to give its place back
+ * @smap: the map
+ * @stuck: it did not while somebody waited for that
+ *
+ * Context: Any.
+ * Return: True if nobody but a dying program, if at all, can still use the map;
+ *	where only programs hold one that is @stuck, it is taken to stay.
+ */
+bool bpf_local_storage_map_is_dying(const struct bpf_local_storage_map *smap,
+				    bool stuck)
 {
 	if (!atomic64_read(&smap->map.refcnt))
 		return true;
@@ -310,7 +323,8 @@ static bool slot_try(struct bpf_local_storage_slots *slots,
 		slot = slot_order(i);
 		if (!slots->map[slot])
 			break;
-		if (map_is_dying(slots->map[slot], slots->stuck & BIT(slot)))
+		if (bpf_local_storage_map_is_dying(slots->map[slot],
+						   slots->stuck & BIT(slot)))
 			settled = false;
 	}
 	if (i < BPF_LOCAL_STORAGE_SLOTS) {
@@ -331,7 +345,8 @@ static void slots_mark_stuck(struct bpf_local_storage_slots *slots)
 	/* Pairs with slot_try(). */
 	spin_lock(&slots->lock);
 	for (i = 0; i < BPF_LOCAL_STORAGE_SLOTS; i++)
-		if (slots->map[i] && map_is_dying(slots->map[i], false))
+		if (slots->map[i] &&
+		    bpf_local_storage_map_is_dying(slots->map[i], false))
 			slots->stuck |= BIT(i);
 	spin_unlock(&slots->lock);
 }
@@ -540,10 +555,10 @@ int bpf_local_storage_check_types(const struct bpf_map *map,
  * Context: Process.
  */
 void bpf_local_storage_map_init(struct bpf_local_storage_map *smap,
-				const union bpf_attr *attr,
+				union bpf_attr *attr,
 				const struct bpf_local_storage_kind *kind)
 {
-	bpf_map_init_from_attr(&smap->map, (union bpf_attr *)attr);
+	bpf_map_init_from_attr(&smap->map, attr);
 	/* As map_create() will set them: zero would mean a dying map. */
 	atomic64_set(&smap->map.refcnt, 1);
 	atomic64_set(&smap->map.usercnt, 1);
@@ -639,8 +654,7 @@ free:
 
 static bool has_region(const struct bpf_map *map)
 {
-	return map->ops->map_free == bpf_local_storage_map_free &&
-	       map->map_flags & BPF_F_STORAGE_RESERVED;
+	return map->map_flags & BPF_F_STORAGE_RESERVED;
 }
 
 /* Also of a map of such maps. */
@@ -687,7 +701,7 @@ bool bpf_local_storage_meta_equal(const struct bpf_map *meta,
 {
 	if (!bpf_map_meta_equal(meta, map))
 		return false;
-	return map->map_flags & BPF_F_STORAGE_RESERVED ||
+	return has_region(map) ||
 	       !bpf_local_storage_map_reserve(to_local_storage_map(map));
 }
 

@@ -242,10 +242,10 @@ void *bpf_sk_region_get(struct sock *sk, struct bpf_map *map, void *value,
 {
 	struct bpf_sk_region *region = to_sk_region(map);
 	u64 *cookie = bpf_sk_region_cookie(sk, region);
+	void *found = bpf_sk_region_lookup(sk, map);
 
-	/* Pairs with the release stores of those who make the value. */
-	if (smp_load_acquire(cookie) == region->cookie)
-		return cookie + 1;
+	if (found)
+		return found;
 	/* A copy that is being made of a socket has no references yet. */
 	if (!flags || !refcount_read(&sk->sk_refcnt))
 		return NULL;
@@ -295,14 +295,6 @@ struct bpf_sk_region *bpf_sk_region_next(struct bpf_sk_region *region)
 	return region;
 }
 
-static void value_clone(struct bpf_map *map, void *place, void *value)
-{
-	if (btf_record_has_field(map->record, BPF_SPIN_LOCK))
-		copy_map_value_locked(map, place, value, true);
-	else
-		copy_map_value(map, place, value);
-}
-
 /**
  * bpf_sk_region_clone - copy what an accepted socket inherits in its reserve
  * @sk: the listener
@@ -325,7 +317,7 @@ void bpf_sk_region_clone(const struct sock *sk, struct sock *newsk)
 		if (!value)
 			continue;
 		cookie = bpf_sk_region_cookie(newsk, region);
-		value_clone(map, cookie + 1, value);
+		bpf_local_storage_copy_value(map, cookie + 1, value);
 		/* Pairs with the acquire in bpf_sk_region_lookup(). */
 		smp_store_release(cookie, region->cookie);
 	}
@@ -439,14 +431,6 @@ static u64 next_cookie(void)
 	return cookie;
 }
 
-/* Nobody but a dying program, if at all, can still use the map. */
-static bool region_is_dying(const struct bpf_sk_region *region)
-{
-	if (!atomic64_read(&region->smap.map.refcnt))
-		return true;
-	return !region->stuck && !atomic64_read(&region->smap.map.usercnt);
-}
-
 /* Take the first place with room; true, too, if there is none to wait for. */
 static bool region_try(struct bpf_sk_region *new)
 {
@@ -462,7 +446,8 @@ static bool region_try(struct bpf_sk_region *new)
 			break;
 		end = region->end + region->size;
 		before = &region->node;
-		if (region_is_dying(region))
+		if (bpf_local_storage_map_is_dying(&region->smap,
+						   region->stuck))
 			settled = false;
 	}
 	if (end + new->size <= bpf_sk_reserve) {
@@ -483,7 +468,7 @@ static void regions_mark_stuck(void)
 	/* Serialises with region_try(). */
 	spin_lock(&regions_lock);
 	list_for_each_entry(region, &regions, node)
-		if (region_is_dying(region))
+		if (bpf_local_storage_map_is_dying(&region->smap, false))
 			region->stuck = true;
 	spin_unlock(&regions_lock);
 }

@@ -185,10 +185,7 @@ static void diag_copy(struct bpf_map *map, void *to, void *value)
 	/* What is not copied is not for userspace to see. */
 	if (!IS_ERR_OR_NULL(map->record))
 		memset(to, 0, map->value_size);
-	if (btf_record_has_field(map->record, BPF_SPIN_LOCK))
-		copy_map_value_locked(map, to, value, true);
-	else
-		copy_map_value(map, to, value);
+	bpf_local_storage_copy_value(map, to, value);
 }
 
 static int diag_put_value(struct sk_buff *skb, struct bpf_map *map, u32 id,
