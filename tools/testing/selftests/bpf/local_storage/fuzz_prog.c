@@ -120,23 +120,6 @@ FIXTURE_VARIANT(programs) {
 FIXTURE_VARIANT_ADD(programs, compiled) { "1" };
 FIXTURE_VARIANT_ADD(programs, interpreted) { "0" };
 
-/* The addresses by which a program finds a socket: its peer's come first. */
-static struct bpf_sock_tuple tuple_of(int peer, int fd)
-{
-	struct sockaddr_in a = { .sin_port = 1 }, b = {};
-	socklen_t len = sizeof(a);
-
-	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (peer >= 0)
-		getsockname(peer, (void *)&a, &len);
-	len = sizeof(b);
-	getsockname(fd, (void *)&b, &len);
-	return (struct bpf_sock_tuple){ .ipv4 = {
-		.saddr = a.sin_addr.s_addr, .sport = a.sin_port,
-		.daddr = b.sin_addr.s_addr, .dport = b.sin_port,
-	} };
-}
-
 static int new_outer(int inner)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .inner_map_fd = inner);
@@ -699,16 +682,16 @@ static void fill_control(TESTED *self, const struct code *c)
 	fill(control->initial, sizeof(control->initial), any());
 	switch (below(4)) {
 	case 0:
-		control->tuple = tuple_of(-1, self->listener);
+		control->tuple = tuple_between(-1, self->listener);
 		break;
 	case 1:
-		control->tuple = tuple_of(self->listener, self->client);
+		control->tuple = tuple_between(self->listener, self->client);
 		break;
 	case 2:
-		control->tuple = tuple_of(self->client, self->child);
+		control->tuple = tuple_between(self->client, self->child);
 		break;
 	default:
-		control->tuple = tuple_of(-1, self->udp);
+		control->tuple = tuple_between(-1, self->udp);
 		break;
 	}
 }

@@ -178,23 +178,6 @@ static int bound(int type)
 	return fd;
 }
 
-/* The addresses by which the socket of `to` finds packets of `from`. */
-static struct bpf_sock_tuple tuple_of(int from, int to)
-{
-	struct sockaddr_in a = loopback(), b = {};
-	socklen_t len = sizeof(a);
-
-	a.sin_port = 1;
-	if (from >= 0)
-		getsockname(from, (void *)&a, &len);
-	len = sizeof(b);
-	getsockname(to, (void *)&b, &len);
-	return (struct bpf_sock_tuple){ .ipv4 = {
-		.saddr = a.sin_addr.s_addr, .sport = a.sin_port,
-		.daddr = b.sin_addr.s_addr, .dport = b.sin_port,
-	} };
-}
-
 static void make_sockets(struct site *s)
 {
 	int listener = bound(SOCK_STREAM), client, seconds = 100;
@@ -203,14 +186,14 @@ static void make_sockets(struct site *s)
 	listen(listener, 8);
 	/* Who closes first is left in TIME_WAIT. */
 	client = connect_new(listener, AF_INET, 0);
-	s->tuples[TIMEWAIT] = tuple_of(listener, client);
+	s->tuples[TIMEWAIT] = tuple_between(listener, client);
 	close(client);
 	close(accept(listener, NULL, NULL));
 
 	client = connect_new(listener, AF_INET, 0);
 	s->owners[CHILD] = accept(listener, NULL, NULL);
-	s->tuples[CHILD] = tuple_of(client, listener);
-	s->tuples[LISTENER] = tuple_of(-1, listener);
+	s->tuples[CHILD] = tuple_between(client, listener);
+	s->tuples[LISTENER] = tuple_between(-1, listener);
 	close(client);
 	fcntl(listener, F_SETFL, O_NONBLOCK);
 
@@ -220,11 +203,11 @@ static void make_sockets(struct site *s)
 		   sizeof(seconds));
 	listen(s->request[0], 8);
 	s->request[1] = connect_new(s->request[0], AF_INET, 0);
-	s->tuples[REQUEST] = tuple_of(s->request[1], s->request[0]);
+	s->tuples[REQUEST] = tuple_between(s->request[1], s->request[0]);
 
 	s->owners[UNCONNECTED] = tcp_socket();
 	s->owners[DATAGRAM] = bound(SOCK_DGRAM);
-	s->tuples[DATAGRAM] = tuple_of(-1, s->owners[DATAGRAM]);
+	s->tuples[DATAGRAM] = tuple_between(-1, s->owners[DATAGRAM]);
 	s->owners[UNBOUND] = socket(AF_INET, SOCK_DGRAM, 0);
 }
 

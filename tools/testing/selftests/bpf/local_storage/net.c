@@ -79,6 +79,22 @@ __u16 port_of(int fd)
 	return ntohs(addr.sin6_port);
 }
 
+struct bpf_sock_tuple tuple_between(int from, int to)
+{
+	struct sockaddr_in a = { .sin_port = 1 }, b = {};
+	socklen_t len = sizeof(a);
+
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (from >= 0)
+		getsockname(from, (void *)&a, &len);
+	len = sizeof(b);
+	getsockname(to, (void *)&b, &len);
+	return (struct bpf_sock_tuple){ .ipv4 = {
+		.saddr = a.sin_addr.s_addr, .sport = a.sin_port,
+		.daddr = b.sin_addr.s_addr, .dport = b.sin_port,
+	} };
+}
+
 int bind_locally(int fd)
 {
 	struct address local = local_address(family_of(fd));

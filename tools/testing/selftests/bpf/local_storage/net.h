@@ -33,6 +33,12 @@ struct address local_address(int family);
 struct address address_of(int listener, int client_family);
 __u16 port_of(int fd);
 
+/*
+ * The IPv4 addresses by which the socket of `to` finds packets of `from`, or of
+ * anybody on the loopback device if that is none.
+ */
+struct bpf_sock_tuple tuple_between(int from, int to);
+
 /* Bind a socket there, and listen; 0 or the negative errno. */
 int bind_locally(int fd);
 int start_listening(int fd);

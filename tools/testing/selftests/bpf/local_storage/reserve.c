@@ -49,12 +49,6 @@ static bool is_unused(void)
 	if (bytes_reserved() <= 0)					\
 		SKIP(return, "booted without bpf_sk_reserve=")
 
-/* Whether a socket has that number in a map. */
-static bool is_value(int map, int fd, long long number)
-{
-	return lookup(map, fd) == number;
-}
-
 /* Maps */
 
 TEST(without_a_reserve_there_is_no_such_map)
@@ -190,7 +184,7 @@ TEST_F(maps, a_new_map_shows_nothing_of_an_old_one)
 			EXPECT_EQ(lookup(self->maps[i], sk), -ENOENT);
 		for (int i = 0; i < MANY; i++) {
 			EXPECT_EQ(update(self->maps[i], sk, i, BPF_NOEXIST), 0);
-			EXPECT_TRUE(is_value(self->maps[i], sk, i));
+			EXPECT_EQ(lookup(self->maps[i], sk), i);
 			drop(&self->maps[i]);
 		}
 		ASSERT_TRUE(is_unused());
@@ -350,17 +344,17 @@ TEST_F(values, come_and_go_by_descriptor)
 	EXPECT_EQ(update(self->map, self->sk, 1, BPF_EXIST), -ENOENT);
 	EXPECT_EQ(update(self->map, self->sk, 1, BPF_NOEXIST), 0);
 	EXPECT_EQ(update(self->map, self->sk, 2, BPF_NOEXIST), -EEXIST);
-	EXPECT_TRUE(is_value(self->map, self->sk, 1));
+	EXPECT_EQ(lookup(self->map, self->sk), 1);
 	EXPECT_EQ(update(self->map, self->sk, 3, BPF_EXIST), 0);
-	EXPECT_TRUE(is_value(self->map, self->sk, 3));
+	EXPECT_EQ(lookup(self->map, self->sk), 3);
 	EXPECT_EQ(update(self->map, self->sk, 4, BPF_ANY), 0);
-	EXPECT_TRUE(is_value(self->map, self->sk, 4));
+	EXPECT_EQ(lookup(self->map, self->sk), 4);
 	EXPECT_EQ(optmem(self->sk), charged);
 	EXPECT_EQ(delete(self->map, self->sk), 0);
 	EXPECT_EQ(delete(self->map, self->sk), -ENOENT);
 	EXPECT_EQ(lookup(self->map, self->sk), -ENOENT);
 	EXPECT_EQ(update(self->map, self->sk, 5, BPF_ANY), 0);
-	EXPECT_TRUE(is_value(self->map, self->sk, 5));
+	EXPECT_EQ(lookup(self->map, self->sk), 5);
 }
 
 TEST_F(values, bad_calls_are_refused)
@@ -404,7 +398,7 @@ TEST_F(values, come_and_go_by_program)
 		EXPECT_EQ(operate(self->sk, number, DO_CREATE_WITH, 8).value, 7);
 		EXPECT_EQ(operate(self->sk, number, DO_GET, 0).value, 7);
 		EXPECT_EQ(operate(self->sk, number, DO_ADD, 3).value, 10);
-		EXPECT_TRUE(is_value(self->map, self->sk, 10));
+		EXPECT_EQ(lookup(self->map, self->sk), 10);
 		EXPECT_EQ(operate(self->sk, number, DO_DELETE, 0).err, 0);
 		EXPECT_EQ(operate(self->sk, number, DO_GET, 0).err, -1);
 		EXPECT_EQ(operate(self->sk, number, DO_DELETE, 0).err, -ENOENT);
@@ -461,7 +455,7 @@ TEST_F(values, are_in_sockets_of_every_family)
 		EXPECT_EQ(lookup(self->map, sk), -ENOENT);
 		EXPECT_EQ(update(self->map, sk, i, BPF_NOEXIST), 0)
 			TH_LOG("family %d", families[i].family);
-		EXPECT_TRUE(is_value(self->map, sk, i));
+		EXPECT_EQ(lookup(self->map, sk), i);
 		EXPECT_EQ(delete(self->map, sk), 0);
 		close(sk);
 	}
@@ -481,7 +475,7 @@ TEST_F(values, survive_a_change_of_family)
 	ASSERT_EQ(update(self->map, sk, 9, BPF_ANY), 0);
 	ASSERT_EQ(setsockopt(sk, SOL_IPV6, IPV6_ADDRFORM, &family,
 			     sizeof(family)), 0);
-	EXPECT_TRUE(is_value(self->map, sk, 9));
+	EXPECT_EQ(lookup(self->map, sk), 9);
 	close(sk);
 	close(listener);
 }
@@ -572,11 +566,11 @@ TEST_F(inherited, values_of_maps_that_are_cloned)
 	ASSERT_GE(client, 0);
 	child = accept(self->listener, NULL, NULL);
 	ASSERT_GE(child, 0);
-	EXPECT_TRUE(is_value(self->cloned, child, 21));
+	EXPECT_EQ(lookup(self->cloned, child), 21);
 	EXPECT_EQ(lookup(self->plain, child), -ENOENT);
 	/* It is the child's own. */
 	EXPECT_EQ(update(self->cloned, child, 23, BPF_EXIST), 0);
-	EXPECT_TRUE(is_value(self->cloned, self->listener, 21));
+	EXPECT_EQ(lookup(self->cloned, self->listener), 21);
 	EXPECT_EQ(lookup(self->cloned, client), -ENOENT);
 	reset(client);
 	reset(child);
@@ -622,21 +616,6 @@ static int run_on_packet(struct bpf_program *prog, int repeat)
 	return bpf_prog_test_run_opts(bpf_program__fd(prog), &opts);
 }
 
-/* What the socket receives that has this fd. */
-static void aim_at(struct reserve *skel, int fd)
-{
-	struct sockaddr_in local = {}, peer = {};
-	socklen_t len = sizeof(local);
-
-	getsockname(fd, (void *)&local, &len);
-	len = sizeof(peer);
-	getpeername(fd, (void *)&peer, &len);
-	skel->bss->tuple.ipv4.saddr = peer.sin_addr.s_addr;
-	skel->bss->tuple.ipv4.sport = peer.sin_port;
-	skel->bss->tuple.ipv4.daddr = local.sin_addr.s_addr;
-	skel->bss->tuple.ipv4.dport = local.sin_port;
-}
-
 TEST_F(found, only_a_full_socket_has_a_reserve)
 {
 	int listener = listen_on(AF_INET, 0), client, child;
@@ -645,7 +624,7 @@ TEST_F(found, only_a_full_socket_has_a_reserve)
 	client = connect_new(listener, AF_INET, 0);
 	ASSERT_GE(client, 0);
 	child = accept(listener, NULL, NULL);
-	aim_at(self->skel, client);
+	bss->tuple = tuple_between(child, client);
 	EXPECT_EQ(run_on_packet(self->skel->progs.get_of_any, 1), 0);
 	EXPECT_EQ(bss->state, TCP_ESTABLISHED);
 	EXPECT_EQ(bss->got, 2);
@@ -687,7 +666,7 @@ TEST_F(found, a_value_outlives_its_socket_for_a_program)
 	pthread_t thread;
 
 	ASSERT_EQ(bind(fd, (void *)&addr, sizeof(addr)), 0);
-	aim_at(self->skel, fd);
+	self->skel->bss->tuple = tuple_between(-1, fd);
 	close(fd);
 	ASSERT_EQ(pthread_create(&thread, NULL, come_and_go, self->skel), 0);
 	while (pthread_tryjoin_np(thread, NULL)) {
