@@ -12,8 +12,7 @@ help:
 	@echo "make demo    boot our kernel and count real traffic per socket"
 	@echo "make check   run the selftests; the last line counts them"
 	@echo "             FLAVOUR='release debug kunit-um rt up stock' picks"
-	@echo "             kernels,"
-	@echo "             TEST=race picks one test binary"
+	@echo "             kernels, TEST=race picks one test binary"
 	@echo "make fuzz    try hostile input for hours; SEED=7 CASES=20000 says"
 	@echo "             which and how much, FLAVOUR and TEST as above"
 	@echo "make bench   measure ours and the stock kernel side by side"
@@ -84,5 +83,5 @@ clean:
 	rm -rf build
 	@base/install --undo
 
-.PHONY: help demo check fuzz bench upstream-check schedulers kunit lint series apply \
-	series-check series-build build setup clean
+.PHONY: help demo check fuzz bench upstream-check schedulers kunit lint series \
+	apply series-check series-build build setup clean
