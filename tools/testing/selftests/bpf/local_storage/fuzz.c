@@ -266,6 +266,11 @@ int count_objects(void)
 	return n;
 }
 
+bool has_user_namespaces(void)
+{
+	return !access("/proc/self/ns/user", F_OK);
+}
+
 int enter_user_namespace(void)
 {
 	return unshare(CLONE_NEWUSER) ? -errno : 0;

@@ -80,7 +80,10 @@ bool is_writable(enum place place);
 /* All maps and programs that the kernel has. */
 int count_objects(void);
 
-/* 0, or why there is no user namespace; the caller has no rights outside. */
+/* Whether this kernel can have another user namespace. */
+bool has_user_namespaces(void);
+
+/* 0, or why there is none; the caller has no rights outside of it. */
 int enter_user_namespace(void);
 
 #endif /* _FUZZ_H */
