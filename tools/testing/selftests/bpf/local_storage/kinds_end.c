@@ -126,6 +126,14 @@ static struct holder holder_of(int map, int fd)
 	return holder;
 }
 
+#define END_THEM()							\
+	do {								\
+		end_owner(&self->task);					\
+		end_owner(&self->cgroup);				\
+		self->task = NO_OWNER;					\
+		self->cgroup = NO_OWNER;				\
+	} while (0)
+
 #define HOLD_AND_END()							\
 	do {								\
 		ASSERT_EQ(hold(self->holder, variant->type,		\
@@ -133,10 +141,7 @@ static struct holder holder_of(int map, int fd)
 		ASSERT_EQ(hold(self->holder, variant->type,		\
 			       self->owner.fd), 0);			\
 		ASSERT_EQ(holder_of(self->map, self->owner.fd).holds, 2); \
-		end_owner(&self->task);					\
-		end_owner(&self->cgroup);				\
-		self->task = NO_OWNER;					\
-		self->cgroup = NO_OWNER;				\
+		END_THEM();						\
 		EXPECT_TRUE(EVENTUALLY(					\
 			dying_cgroups(self->parent.path) == 1));	\
 		EXPECT_EQ(self->watcher->bss->frees, 0);		\
@@ -160,6 +165,17 @@ TEST_F(holding, delete_drops_what_is_held)
 {
 	HOLD_AND_END();
 	EXPECT_EQ(bpf_map_delete_elem(self->map, &self->owner.fd), 0);
+	EXPECT_DROPPED();
+}
+
+TEST_F(holding, what_a_deleted_value_is_given_is_dropped)
+{
+	if (is_stock())
+		SKIP(return, "such references are never dropped there");
+	self->holder->bss->too_late = true;
+	ASSERT_EQ(hold(self->holder, variant->type, self->owner.fd), 0);
+	EXPECT_EQ(holder_of(self->map, self->owner.fd).holds, 0);
+	END_THEM();
 	EXPECT_DROPPED();
 }
 

@@ -43,6 +43,7 @@ __u64 owner_id;			/* of the cgroup, or the inode's number */
 int held_pid;
 __u64 held_id;			/* of the cgroup that is held */
 int frees;			/* of the held task's last reference */
+bool too_late;			/* to hold: the value is deleted before */
 int created, failed;		/* values of new tasks */
 
 static bool is_ours(void)
@@ -77,11 +78,15 @@ SEC("syscall")
 int hold_with_task(void *ctx)
 {
 	struct task_struct *task = bpf_task_from_pid(owner_pid);
+	struct holder *holder;
 	int err;
 
 	if (!task)
 		return 4;
-	err = hold(bpf_task_storage_get(&task_holders, task, 0, CREATE));
+	holder = bpf_task_storage_get(&task_holders, task, 0, CREATE);
+	if (too_late)
+		bpf_task_storage_delete(&task_holders, task);
+	err = hold(holder);
 	bpf_task_release(task);
 	return err;
 }
@@ -90,11 +95,15 @@ SEC("syscall")
 int hold_with_cgroup(void *ctx)
 {
 	struct cgroup *cgroup = bpf_cgroup_from_id(owner_id);
+	struct holder *holder;
 	int err;
 
 	if (!cgroup)
 		return 4;
-	err = hold(bpf_cgrp_storage_get(&cgrp_holders, cgroup, 0, CREATE));
+	holder = bpf_cgrp_storage_get(&cgrp_holders, cgroup, 0, CREATE);
+	if (too_late)
+		bpf_cgrp_storage_delete(&cgrp_holders, cgroup);
+	err = hold(holder);
 	bpf_cgroup_release(cgroup);
 	return err;
 }
@@ -103,9 +112,14 @@ SEC("lsm/inode_setattr")
 int BPF_PROG(hold_with_inode, struct mnt_idmap *map, struct dentry *dentry)
 {
 	struct inode *inode = dentry->d_inode;
+	struct holder *holder;
 
-	if (is_ours() && inode && inode->i_ino == owner_id)
-		hold(bpf_inode_storage_get(&inode_holders, inode, 0, CREATE));
+	if (!is_ours() || !inode || inode->i_ino != owner_id)
+		return 0;
+	holder = bpf_inode_storage_get(&inode_holders, inode, 0, CREATE);
+	if (too_late)
+		bpf_inode_storage_delete(&inode_holders, inode);
+	hold(holder);
 	return 0;
 }
 
