@@ -15,7 +15,7 @@ struct btf *types_for(__u32 value_size)
 	return btf;
 }
 
-struct btf *types_with_lock(void)
+struct btf *types_with_lock(__u32 value_size)
 {
 	struct btf *btf = btf__new_empty();
 	int u32, lock;
@@ -24,7 +24,7 @@ struct btf *types_with_lock(void)
 	u32 = btf__add_int(btf, "unsigned int", 4, 0);
 	lock = btf__add_struct(btf, "bpf_spin_lock", 4);
 	btf__add_field(btf, "val", u32, 0, 0);
-	btf__add_struct(btf, "value", 8);
+	btf__add_struct(btf, "value", value_size);
 	btf__add_field(btf, "lock", lock, 0, 0);
 	btf__add_field(btf, "number", u32, 32, 0);
 	return btf;

@@ -51,8 +51,8 @@ struct spec {
 /* Types 1 and 2 of every BTF object here: int, and an array of char. */
 struct btf *types_for(__u32 value_size);
 
-/* The same where the value is a struct of a lock and a number. */
-struct btf *types_with_lock(void);
+/* The same where the value is a struct that begins with a lock and a number. */
+struct btf *types_with_lock(__u32 value_size);
 struct spec spec_for(struct btf *btf, __u32 value_size);
 
 /* A map's fd, or the negative errno. */

@@ -566,7 +566,7 @@ static int not_shown_as(FIXTURE_DATA(hidden) *self, int map, __u64 value)
 TEST_F(hidden, locks_are_shown_as_zero)
 {
 	__u32 value[2] = { 0xffffffff, 5 };
-	struct btf *btf = types_with_lock();
+	struct btf *btf = types_with_lock(8);
 	struct spec spec = spec_for(btf, 8);
 	int map = create(&spec), wrong;
 

@@ -232,7 +232,7 @@ EVERY_KIND(locked);
 
 FIXTURE_SETUP(locked)
 {
-	struct btf *btf = types_with_lock();
+	struct btf *btf = types_with_lock(8);
 	struct spec spec = spec_for(btf, 8);
 
 	spec.type = variant->type;

@@ -23,6 +23,8 @@ struct shared {
 	/* Calls that are under way. */
 	int inside;
 	__u64 updates;
+	/* With which values are read and updated. */
+	__u64 flags;
 	bool done;
 };
 
@@ -210,7 +212,7 @@ TEST_F(race, sockets_end_while_maps_do)
 						"memlock") == empty[k]));
 }
 
-/* Update against delete: a value is whole or absent. */
+/* Update against delete: a value is whole or absent.  It begins with its lock. */
 
 #define BIG	(8 * 64)
 
@@ -221,10 +223,11 @@ static void *update_big(void *arg)
 
 	while (!is_done(s)) {
 		/* No two updates write the same. */
-		value[0] = __sync_add_and_fetch(&s->updates, 1);
-		for (int i = 1; i < BIG / 8; i++)
-			value[i] = value[0];
-		bpf_map_update_elem(s->maps[0], &s->sockets[0], value, 0);
+		value[1] = __sync_add_and_fetch(&s->updates, 1);
+		for (int i = 2; i < BIG / 8; i++)
+			value[i] = value[1];
+		bpf_map_update_elem(s->maps[0], &s->sockets[0], value,
+				    s->flags);
 	}
 	return NULL;
 }
@@ -247,34 +250,53 @@ static void *read_big(void *arg)
 
 	for (int r = 0; goes_on(r, rounds() * 20, least_of(s->met, s->missed));
 	     r++) {
-		if (bpf_map_lookup_elem(s->maps[0], &s->sockets[0], value)) {
+		if (bpf_map_lookup_elem_flags(s->maps[0], &s->sockets[0], value,
+					      s->flags)) {
 			s->missed += there;
 			there = false;
 			continue;
 		}
 		there = true;
-		s->met += value[0] != last;
-		last = value[0];
-		for (int i = 1; i < BIG / 8; i++)
-			s->wrong += value[i] != value[0];
+		s->met += value[1] != last;
+		last = value[1];
+		for (int i = 2; i < BIG / 8; i++)
+			s->wrong += value[i] != value[1];
 	}
 	set_done(s);
 	return NULL;
 }
 
+#define UPDATES_MEET_DELETES(how)					\
+	do {								\
+		void *(*bodies[])(void *) = { update_big, update_big,	\
+					      delete_big, read_big };	\
+		struct btf *btf = types_with_lock(BIG);			\
+		struct spec spec = spec_for(btf, BIG);			\
+									\
+		close(self->s.maps[0]);					\
+		self->s.maps[0] = create(&spec);			\
+		ASSERT_GE(self->s.maps[0], 0);				\
+		btf__free(btf);						\
+		self->s.flags = (how);					\
+		run(&self->s, 4, bodies);				\
+		EXPECT_EQ(self->s.wrong, 0)				\
+			TH_LOG("values half of one update");		\
+		EXPECT_GE(self->s.met, ENOUGH)				\
+			TH_LOG("values that were read");		\
+		EXPECT_GE(self->s.missed, ENOUGH)			\
+			TH_LOG("values that were deleted");		\
+		bpf_map_delete_elem(self->s.maps[0], &self->s.sockets[0]); \
+		EXPECT_EQ(optmem(self->s.sockets[0]), 0);		\
+	} while (0)
+
 TEST_F(race, updates_meet_deletes)
 {
-	void *(*bodies[])(void *) = { update_big, update_big, delete_big,
-				      read_big };
+	UPDATES_MEET_DELETES(0);
+}
 
-	close(self->s.maps[0]);
-	self->s.maps[0] = create_with(BIG, 0);
-	run(&self->s, 4, bodies);
-	EXPECT_EQ(self->s.wrong, 0) TH_LOG("values half of one update");
-	EXPECT_GE(self->s.met, ENOUGH) TH_LOG("values that were read");
-	EXPECT_GE(self->s.missed, ENOUGH) TH_LOG("values that were deleted");
-	bpf_map_delete_elem(self->s.maps[0], &self->s.sockets[0]);
-	EXPECT_EQ(optmem(self->s.sockets[0]), 0);
+TEST_F(race, updates_in_place_meet_deletes)
+{
+	UPDATES_MEET_DELETES(BPF_F_LOCK);
 }
 
 /* Get-create against close: programs find a socket that is going away. */

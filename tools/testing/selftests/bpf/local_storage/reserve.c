@@ -245,7 +245,7 @@ TEST_F(maps, values_hold_no_kernel_pointers)
 
 TEST_F(maps, values_hold_locks)
 {
-	struct btf *btf = types_with_lock();
+	struct btf *btf = types_with_lock(8);
 	struct spec spec = spec_for(btf, 8);
 
 	spec.flags |= FLAG;

@@ -54,7 +54,7 @@ TEST_F(fd_key, what_is_not_updated_is_not_charged)
 
 TEST_F(fd_key, an_update_in_place_is_not_charged)
 {
-	struct btf *btf = types_with_lock();
+	struct btf *btf = types_with_lock(8);
 	struct spec spec = spec_for(btf, 8);
 	int map = create(&spec);
 	__u32 charged;

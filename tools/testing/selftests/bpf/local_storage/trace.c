@@ -627,7 +627,7 @@ static void *change_values(void *arg)
 
 TEST_F(reentry, it_ends_cleanly)
 {
-	struct btf *btf = types_with_lock();
+	struct btf *btf = types_with_lock(8);
 	struct spec spec = spec_for(btf, 8);
 	struct changes changes = {
 		.sk = self->sk, .map = self->map, .locked_map = create(&spec),

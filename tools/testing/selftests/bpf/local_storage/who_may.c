@@ -152,7 +152,7 @@ static int ask_plainly(void)
 static int make_things(struct things *t)
 {
 	t->types = types_for(8);
-	t->locked = types_with_lock();
+	t->locked = types_with_lock(8);
 	btf__load_into_kernel(t->types);
 	btf__load_into_kernel(t->locked);
 	for (int i = 0; i < ARRAY_SIZE(storage_types); i++) {
