@@ -197,7 +197,8 @@ TEST_F(crossing, two_that_wait_for_each_other_give_up)
 	pthread_join(self->thread, NULL);
 	printf("# %llu gave up in %d changes\n", c->late, i);
 	EXPECT_GE(c->late, ENOUGH);
-	EXPECT_EQ(c->again, 0);
+	/* Else three each time; a guest that is stopped for long looks like one. */
+	EXPECT_LT(c->again, c->late);
 	EXPECT_EQ(other->errors, 0);
 }
 
