@@ -4,7 +4,8 @@
  * IPv6, while BPF programs count what every socket does in socket storage.
  * Then read the counts back through the sockets' file descriptors and compare
  * them with what was really sent.  Listeners have a label, which the sockets
- * they accept inherit.  Last, ss shows the same values.
+ * they accept inherit.  ss shows the same values.  Last, all of it once more, with
+ * the values in the sockets, and what either way costs.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -31,6 +32,10 @@
 #define DATAGRAM	1200		/* bytes */
 #define SERVICE		7000		/* what TCP listeners are labelled */
 
+#ifndef BPF_F_STORAGE_RESERVED
+#define BPF_F_STORAGE_RESERVED	0x20000000U
+#endif
+
 static const char * const server_address[] = { "10.7.0.1", "fd07::1" };
 
 struct end {
@@ -41,6 +46,13 @@ struct end {
 
 static struct end ends[2 * 2 * (CONNECTIONS + 1)];
 static int nr_ends;
+
+/* What counting costs. */
+struct cost {
+	unsigned long long packets;
+	unsigned long long instructions;	/* of both programs */
+	long bytes;			/* that the values take */
+};
 
 static void die(const char *what)
 {
@@ -281,31 +293,122 @@ static int report(int map, int labels)
 	return wrong + unlabelled;
 }
 
-int main(void)
+/* Bytes that a map takes, its values included. */
+static long memory_of(const struct bpf_map *map)
 {
-	struct bpf_link *links[3];
-	struct sockstat *skel;
-	int cgroup, labels;
+	char path[64], line[128];
+	long bytes = 0;
+	FILE *f;
 
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	skel = sockstat__open_and_load();
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", bpf_map__fd(map));
+	f = fopen(path, "r");
+	if (!f)
+		die(path);
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "memlock: %ld", &bytes);
+	fclose(f);
+	return bytes;
+}
+
+static long memory(const struct sockstat *skel)
+{
+	return memory_of(skel->maps.sockets) + memory_of(skel->maps.labels);
+}
+
+static void add_runs(const struct bpf_program *prog, struct cost *cost)
+{
+	struct bpf_prog_info info = {};
+	__u32 len = sizeof(info);
+
+	if (bpf_prog_get_info_by_fd(bpf_program__fd(prog), &info, &len))
+		die("asking how long a program took");
+	cost->packets += info.run_cnt;
+	/* The machine that the demo boots takes one nanosecond for each. */
+	cost->instructions += info.run_time_ns;
+}
+
+static struct sockstat *load(__u32 flags)
+{
+	struct sockstat *skel = sockstat__open();
+
 	if (!skel)
+		die("opening the programs");
+	bpf_map__set_map_flags(skel->maps.sockets,
+			       bpf_map__map_flags(skel->maps.sockets) | flags);
+	bpf_map__set_map_flags(skel->maps.labels,
+			       bpf_map__map_flags(skel->maps.labels) | flags);
+	if (sockstat__load(skel))
 		die("loading the programs");
-	cgroup = open("/sys/fs/cgroup", O_RDONLY);
-	links[0] = bpf_program__attach_cgroup(skel->progs.on_ingress, cgroup);
-	links[1] = bpf_program__attach_cgroup(skel->progs.on_egress, cgroup);
-	links[2] = bpf_program__attach_cgroup(skel->progs.on_sockops, cgroup);
-	if (!links[0] || !links[1] || !links[2])
-		die("attaching the programs");
+	return skel;
+}
 
-	labels = bpf_map__fd(skel->maps.labels);
+static void attach(struct sockstat *skel)
+{
+	int cgroup = open("/sys/fs/cgroup", O_RDONLY);
+
+	skel->links.on_ingress =
+		bpf_program__attach_cgroup(skel->progs.on_ingress, cgroup);
+	skel->links.on_egress =
+		bpf_program__attach_cgroup(skel->progs.on_egress, cgroup);
+	skel->links.on_sockops =
+		bpf_program__attach_cgroup(skel->progs.on_sockops, cgroup);
+	if (!skel->links.on_ingress || !skel->links.on_egress ||
+	    !skel->links.on_sockops)
+		die("attaching the programs");
+	close(cgroup);
+}
+
+static void close_ends(void)
+{
+	while (nr_ends)
+		close(ends[--nr_ends].fd);
+}
+
+/* Exchange data, with maps with these flags; 0 if all is as it should be. */
+static int run(__u32 flags, struct cost *cost)
+{
+	struct sockstat *skel = load(flags);
+	int labels = bpf_map__fd(skel->maps.labels), wrong;
+	long empty = memory(skel);
+
+	attach(skel);
 	for (int v6 = 0; v6 < 2; v6++) {
-		printf("   exchanging data over TCP/IPv%d and UDP/IPv%d\n",
-		       v6 ? 6 : 4, v6 ? 6 : 4);
+		printf("   exchanging data over TCP/IPv%d and UDP/IPv%d%s\n",
+		       v6 ? 6 : 4, v6 ? 6 : 4,
+		       flags ? ", values in the sockets" : "");
 		talk_tcp(v6, labels);
 		talk_udp(v6);
 	}
-	if (report(bpf_map__fd(skel->maps.sockets), labels))
+	add_runs(skel->progs.on_ingress, cost);
+	add_runs(skel->progs.on_egress, cost);
+	cost->bytes = memory(skel) - empty;
+	wrong = report(bpf_map__fd(skel->maps.sockets), labels);
+	if (!wrong && !flags)
+		wrong = show_with_ss("server");
+	close_ends();
+	sockstat__destroy(skel);
+	return wrong;
+}
+
+static void show_cost(const char *where, const struct cost *cost)
+{
+	printf("%-20s %8llu %24llu %24ld\n", where, cost->packets,
+	       cost->instructions / cost->packets, cost->bytes);
+}
+
+int main(void)
+{
+	struct cost beside = {}, inside = {};
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (bpf_enable_stats(BPF_STATS_RUN_TIME) < 0)
+		die("switching the programs' statistics on");
+	if (run(0, &beside) || run(BPF_F_STORAGE_RESERVED, &inside))
 		return 1;
-	return show_with_ss("server") ? 1 : 0;
+	printf("\n%-20s %8s %24s %24s\n", "values", "packets",
+	       "instructions per packet", "bytes beside the sockets");
+	show_cost("beside the sockets", &beside);
+	show_cost("in the sockets", &inside);
+	printf("What memory accesses cost, make bench measures.\n");
+	return 0;
 }
