@@ -71,6 +71,11 @@ int create_with(__u32 value_size, __u32 flags)
 	return create_kind(BPF_MAP_TYPE_SK_STORAGE, value_size, flags);
 }
 
+__u32 place(void)
+{
+	return getenv("IN_SOCKETS") ? BPF_F_STORAGE_RESERVED : 0;
+}
+
 __u32 id_of(int map)
 {
 	struct bpf_map_info info = {};

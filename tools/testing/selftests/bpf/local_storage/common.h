@@ -60,6 +60,9 @@ int create(const struct spec *spec);
 int create_kind(__u32 type, __u32 value_size, __u32 flags);
 int create_with(__u32 value_size, __u32 flags);
 
+/* A flag for maps of sockets where $IN_SOCKETS wants values there, or 0. */
+__u32 place(void);
+
 /* Of a map; 0 if fd is none. */
 __u32 id_of(int map);
 

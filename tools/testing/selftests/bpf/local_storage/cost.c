@@ -34,12 +34,6 @@ struct rig {
 
 static struct rig rig;
 
-/* A flag of all maps of sockets here. */
-static __u32 place(void)
-{
-	return getenv("IN_SOCKETS") ? BPF_F_STORAGE_RESERVED : 0;
-}
-
 static double figure(const char *name, double value)
 {
 	printf("# figure %s%s %.10g\n", place() ? "reserved-" : "", name, value);

@@ -8,11 +8,14 @@
 #include "operate.h"
 #include "iter.skel.h"
 #include "reserve.skel.h"
+#include <ctype.h>
 #include <linux/netlink.h>
+#include <sys/klog.h>
 #include <sys/un.h>
 
 /* Of the initial network namespace, whichever the test is in. */
 #define RESERVE		"/proc/1/net/bpf_sk_reserve"
+#define PARAMETER	"bpf_sk_reserve="
 #define BYTES		64
 #define COOKIE		8
 /* Maps of 8-byte values that fit. */
@@ -107,6 +110,51 @@ static void drop(int *map)
 TEST_F(maps, the_reserve_is_what_was_asked_for)
 {
 	EXPECT_EQ(bytes_reserved(), BYTES);
+}
+
+/* Of klogctl(). */
+#define READ_ALL	3
+#define SIZE_BUFFER	10
+
+/* What the kernel has said since it was booted, or what is left of that. */
+static char *kernel_log(void)
+{
+	int size = klogctl(SIZE_BUFFER, NULL, 0);
+	char *text = calloc(1, size + 1);
+
+	if (text)
+		klogctl(READ_ALL, text, size);
+	return text;
+}
+
+static bool is_good(const char *size)
+{
+	char *end;
+
+	return isdigit(size[0]) && strtoul(size, &end, 0) <= 1024 && !*end;
+}
+
+TEST_F(maps, a_bad_size_is_ignored_and_reported)
+{
+	FILE *f = fopen("/proc/cmdline", "r");
+	char word[128], report[192], *log;
+	int bad = 0;
+
+	ASSERT_NE(f, NULL);
+	ASSERT_NE(log = kernel_log(), NULL);
+	while (fscanf(f, "%127s", word) == 1) {
+		if (strncmp(word, PARAMETER, strlen(PARAMETER)) ||
+		    is_good(word + strlen(PARAMETER)))
+			continue;
+		bad++;
+		snprintf(report, sizeof(report), "%s is ignored: ", word);
+		EXPECT_NE(strstr(log, report), NULL) TH_LOG("%s", report);
+	}
+	fclose(f);
+	free(log);
+	EXPECT_EQ(bytes_reserved(), BYTES);
+	if (!bad)
+		SKIP(return, "booted without a bad bpf_sk_reserve=");
 }
 
 TEST_F(maps, there_is_room_for_so_many)

@@ -85,10 +85,11 @@ FIXTURE_SETUP(ss)
 	ASSERT_TRUE(has_option())
 		TH_LOG("no ss --bpf-maps: install bookworm-backports' iproute2");
 	ASSERT_EQ(network_err, 0);
+	spec.flags |= place();
 	self->flows = create(&spec);
 	ASSERT_GE(self->flows, 0);
 	btf__free(btf);
-	self->numbers = create_with(8, 0);
+	self->numbers = create_with(8, place());
 	for (int i = 0; i < ARRAY_SIZE(kinds); i++) {
 		struct flow flow = { 1000 + i, 42, { 7, 8, 9 } };
 		struct sockaddr_in6 addr, peer;
