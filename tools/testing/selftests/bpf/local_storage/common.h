@@ -34,6 +34,8 @@
 #define BPF_F_STORAGE_NO_SLOT	0x80000000U
 /* Of our maps: their values are in the sockets. */
 #define BPF_F_STORAGE_RESERVED	0x20000000U
+/* Of the initial network namespace, whichever the test is in. */
+#define RESERVE		"/proc/1/net/bpf_sk_reserve"
 /* A race that was met less often is not taken to have been run. */
 #define ENOUGH		10
 

@@ -100,6 +100,13 @@ static __u64 lines_of(struct part part)
 	return part.size ? (2ULL << last) - (1ULL << first) : 0;
 }
 
+static __u32 size_of(const struct btf *btf, const char *type)
+{
+	int id = btf__find_by_name_kind(btf, type, BTF_KIND_STRUCT);
+
+	return id < 0 ? 0 : btf__type_by_id(btf, id)->size;
+}
+
 static int count(__u64 lines)
 {
 	return __builtin_popcountll(lines);
@@ -190,6 +197,54 @@ TEST_F(layout, the_scheduler_touches_the_line_of_a_tasks_pointer)
 	EXPECT_EQ(pointer.offset % 8, 0);
 }
 
+TEST_F(layout, a_packets_programs_are_on_the_line_of_a_cgroups_pointer)
+{
+	struct part programs = part_of(self->btf, "cgroup.bpf.effective");
+
+	/* Those of ingress are first, those of egress next. */
+	programs.size = 2 * 8;
+	EXPECT_EQ(lines_of(part_of(self->btf, "cgroup.bpf_cgrp_storage")),
+		  lines_of(programs));
+}
+
+static const struct { const char *slab, *type; } slabs[] = {
+	{ "TCP", "tcp_sock" }, { "TCPv6", "tcp6_sock" }, { "UDP", "udp_sock" },
+	{ "UDPv6", "udp6_sock" }, { "UNIX", "unix_sock" },
+};
+
+static long long object_size(const char *slab)
+{
+	long long size = -1;
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/kernel/slab/%s/object_size", slab);
+	f = fopen(path, "r");
+	if (f && fscanf(f, "%lld", &size) != 1)
+		size = -1;
+	if (f)
+		fclose(f);
+	return size;
+}
+
+/* Whoever does not ask for room in sockets pays for none, on no kernel. */
+TEST(a_socket_is_as_long_as_its_type_and_the_reserve)
+{
+	long long reserve = number_in(RESERVE, "bytes"), size;
+	struct btf *btf = btf__load_vmlinux_btf();
+
+	ASSERT_NE(btf, NULL);
+	for (int i = 0; i < ARRAY_SIZE(slabs); i++) {
+		size = size_of(btf, slabs[i].type);
+		EXPECT_GT(size, 0);
+		if (reserve > 0)
+			size += reserve;
+		EXPECT_EQ(object_size(slabs[i].slab), size)
+			TH_LOG("%s", slabs[i].slab);
+	}
+	btf__free(btf);
+}
+
 /* The blocks that values are in; a lock that is checked makes them longer. */
 
 FIXTURE(block) {
@@ -219,13 +274,6 @@ FIXTURE_TEARDOWN(block)
 static __u32 slot_offset(const struct btf *btf, int slot)
 {
 	return part_of(btf, "bpf_local_storage.slots").offset + 8 * slot;
-}
-
-static __u32 size_of(const struct btf *btf, const char *type)
-{
-	int id = btf__find_by_name_kind(btf, type, BTF_KIND_STRUCT);
-
-	return id < 0 ? 0 : btf__type_by_id(btf, id)->size;
 }
 
 static __u32 elem_size(const struct btf *btf)

@@ -264,6 +264,14 @@ TEST_F(map_create, no_lists_and_no_trees)
 	}
 }
 
+TEST(values_in_sockets_need_a_reserve)
+{
+	if (!access(RESERVE, F_OK))
+		SKIP(return, "there is a reserve");
+	EXPECT_EQ(create_with(8, BPF_F_STORAGE_RESERVED),
+		  is_stock() ? -EINVAL : -EOPNOTSUPP);
+}
+
 FIXTURE(map_use) {
 	struct sockopt *skel;
 	int map, sk;

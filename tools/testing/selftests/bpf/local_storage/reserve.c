@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * Values in the sockets: in a kernel booted with bpf_sk_reserve=64, and what
- * other kernels say to maps that want them.
- */
+/* Values in the sockets, in a kernel booted with bpf_sk_reserve=64. */
 #include "harness.h"
 #include "inet_diag.h"
 #include "operate.h"
@@ -13,8 +10,6 @@
 #include <sys/klog.h>
 #include <sys/un.h>
 
-/* Of the initial network namespace, whichever the test is in. */
-#define RESERVE		"/proc/1/net/bpf_sk_reserve"
 #define PARAMETER	"bpf_sk_reserve="
 #define BYTES		64
 #define COOKIE		8
@@ -53,14 +48,6 @@ static bool is_unused(void)
 		SKIP(return, "booted without bpf_sk_reserve=")
 
 /* Maps */
-
-TEST(without_a_reserve_there_is_no_such_map)
-{
-	if (bytes_reserved() >= 0)
-		SKIP(return, "there is a reserve");
-	EXPECT_EQ(access(RESERVE, F_OK), -1);
-	EXPECT_EQ(reserved(8), is_stock() ? -EINVAL : -EOPNOTSUPP);
-}
 
 TEST(other_kinds_have_no_reserve)
 {
