@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <linux/netlink.h>
 #include <sys/klog.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #define PARAMETER	"bpf_sk_reserve="
@@ -497,6 +498,56 @@ TEST_F(values, are_in_sockets_of_every_family)
 	EXPECT_GE(found, 6);
 }
 
+/* As when a module is asked for; or from where it was built. */
+static int load_qrtr(void)
+{
+	const char *modules = getenv("MODULES");
+	char path[256];
+	int fd, err;
+
+	snprintf(path, sizeof(path), "%s/net/qrtr/qrtr.ko", modules ?: ".");
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		return -errno;
+	err = syscall(SYS_finit_module, fd, "", 0);
+	close(fd);
+	return err ? -errno : 0;
+}
+
+static int qrtr_socket(void)
+{
+	int sk = socket(AF_QIPCRTR, SOCK_DGRAM, 0);
+
+	if (sk >= 0 || load_qrtr())
+		return sk;
+	return socket(AF_QIPCRTR, SOCK_DGRAM, 0);
+}
+
+/* Its slab is made long after boot, goes with the module, and is made anew. */
+TEST_F(values, are_in_sockets_of_protocols_that_come_later)
+{
+	int init_net = open("/proc/1/ns/net", O_RDONLY), sk;
+
+	/* Elsewhere there is no such protocol. */
+	ASSERT_EQ(setns(init_net, CLONE_NEWNET), 0);
+	close(init_net);
+	if (!syscall(SYS_delete_module, "qrtr", O_NONBLOCK))
+		ksft_print_msg("qrtr was there already\n");
+	for (int i = 0; i < 3; i++) {
+		sk = qrtr_socket();
+		if (sk < 0 && !getenv("MODULES"))
+			SKIP(return, "no module qrtr; $MODULES may have it");
+		ASSERT_GE(sk, 0) TH_LOG("turn %d: %s", i, strerror(errno));
+		EXPECT_EQ(lookup(self->map, sk), -ENOENT);
+		EXPECT_EQ(update(self->map, sk, i, BPF_NOEXIST), 0);
+		EXPECT_EQ(lookup(self->map, sk), i);
+		/* With the value in it. */
+		close(sk);
+		EXPECT_TRUE(EVENTUALLY(!syscall(SYS_delete_module, "qrtr",
+						O_NONBLOCK)));
+	}
+}
+
 TEST_F(values, survive_a_change_of_family)
 {
 	int listener = listen_on(AF_INET, 0), sk, family = AF_INET;
@@ -761,6 +812,7 @@ TEST_F(found, a_locked_value_is_read_whole)
 	}
 	for (int i = 0; i < ARRAY_SIZE(threads); i++)
 		pthread_join(threads[i], NULL);
+	EXPECT_GE(seen, ENOUGH);
 	close(fd);
 }
 
@@ -815,12 +867,14 @@ TEST_F(values, creators_agree)
 	pthread_barrier_destroy(&barrier);
 }
 
+static bool stop_deleting;
+
 static void *delete_often(void *arg)
 {
 	FIXTURE_DATA(values) *self = arg;
 	long deleted = 0;
 
-	for (int i = 0; i < 100 * rounds(); i++)
+	while (!__atomic_load_n(&stop_deleting, __ATOMIC_RELAXED))
 		deleted += !delete(self->map, self->sk);
 	return (void *)deleted;
 }
@@ -835,8 +889,9 @@ TEST_F(values, deletions_are_counted)
 	for (int i = 0; i < ARRAY_SIZE(threads); i++)
 		ASSERT_EQ(pthread_create(&threads[i], NULL, delete_often, self),
 			  0);
-	for (int i = 0; i < 100 * rounds(); i++)
+	for (int turn = 0; goes_on(turn, 100 * rounds(), made); turn++)
 		made += !update(self->map, self->sk, 1, BPF_NOEXIST);
+	__atomic_store_n(&stop_deleting, true, __ATOMIC_RELAXED);
 	for (int i = 0; i < ARRAY_SIZE(threads); i++) {
 		pthread_join(threads[i], &result);
 		deleted += (long)result;
