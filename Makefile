@@ -15,6 +15,8 @@ help:
 	@echo "             kernels, TEST=race picks one test binary"
 	@echo "make fuzz    try hostile input for hours; SEED=7 CASES=20000 says"
 	@echo "             which and how much, FLAVOUR and TEST as above"
+	@echo "make stress  run everything at once on the debug kernel; MINUTES=60"
+	@echo "             says how long, SEED and FLAVOUR as above"
 	@echo "make bench   measure ours and the stock kernel side by side"
 	@echo "             FIGURE=hit measures one figure only"
 	@echo "make upstream-check"
@@ -45,6 +47,9 @@ check: setup
 
 fuzz: setup
 	@vm/check --long $(TEST:%=-t %) $(FLAVOUR)
+
+stress: setup
+	@vm/check --stress $(FLAVOUR)
 
 bench: setup
 	@bench/run $(FIGURE)
@@ -83,5 +88,5 @@ clean:
 	rm -rf build
 	@base/install --undo
 
-.PHONY: help demo check fuzz bench upstream-check schedulers kunit lint series \
-	apply series-check series-build build setup clean
+.PHONY: help demo check fuzz stress bench upstream-check schedulers kunit lint \
+	series apply series-check series-build build setup clean

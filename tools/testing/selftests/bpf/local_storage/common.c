@@ -296,7 +296,7 @@ struct storage_owner new_cgroup_in(const char *parent)
 	struct storage_owner owner = {};
 
 	snprintf(owner.path, sizeof(owner.path), "%s/test-%d-%d", parent,
-		 getpid(), number++);
+		 getpid(), __atomic_fetch_add(&number, 1, __ATOMIC_RELAXED));
 	owner.fd = -1;
 	if (!mkdir(owner.path, 0700))
 		owner.fd = open(owner.path, O_RDONLY | O_DIRECTORY);

@@ -10,13 +10,16 @@
 #define MAX_ERRNO		1024
 
 static struct {
-	__u64 seed, state;
+	__u64 seed;
 	long number, cases, failures;
 	const void *bytes;
 	size_t size;
 	long results[MAX_ERRNO];
 	struct timespec began;
 } run;
+
+/* Of what is chosen next: each thread makes its own choices. */
+static __thread __u64 state;
 
 static __u64 mix(__u64 number)
 {
@@ -27,8 +30,8 @@ static __u64 mix(__u64 number)
 
 __u64 any(void)
 {
-	run.state += 0x9e3779b97f4a7c15ULL;
-	return mix(run.state);
+	state += 0x9e3779b97f4a7c15ULL;
+	return mix(state);
 }
 
 __u32 below(__u32 limit)
@@ -43,12 +46,12 @@ bool one_in(__u32 n)
 
 __u64 fuzz_choices(void)
 {
-	return run.state;
+	return state;
 }
 
 void fuzz_again(__u64 choices)
 {
-	run.state = choices;
+	state = choices;
 }
 
 __u64 odd_number(void)
@@ -85,26 +88,31 @@ void any_bytes(void *to, size_t size)
 	fill(to, size, any());
 }
 
-static long number_of(const char *name, long otherwise)
+long fuzz_wish(const char *name, long otherwise)
 {
 	return getenv(name) ? strtol(getenv(name), NULL, 0) : otherwise;
+}
+
+void fuzz_thread(__u64 number)
+{
+	state = mix(run.seed + mix(number << 32));
 }
 
 void fuzz_start(long cases)
 {
 	libbpf_set_print(NULL);
 	memset(&run, 0, sizeof(run));
-	run.seed = number_of("SEED", 1);
-	run.cases = number_of("CASES", cases * rounds() / ROUNDS);
+	run.seed = fuzz_wish("SEED", 1);
+	run.cases = fuzz_wish("CASES", cases * rounds() / ROUNDS);
 	run.number = -1;
-	run.state = mix(run.seed);
+	fuzz_thread(0);
 	clock_gettime(CLOCK_MONOTONIC, &run.began);
 }
 
 bool fuzz_next(void)
 {
 	run.number++;
-	run.state = mix(run.seed + mix(run.number));
+	state = mix(run.seed + mix(run.number));
 	run.size = 0;
 	return run.number < run.cases && run.failures < TOO_MANY_FAILURES;
 }

@@ -17,6 +17,12 @@
  */
 void fuzz_start(long cases);
 
+/* A number that the environment has for this, or else another. */
+long fuzz_wish(const char *name, long otherwise);
+
+/* Let the calling thread begin the choices of its own, which have a number. */
+void fuzz_thread(__u64 number);
+
 /* Begin the next case; false after the last, and after too many failures. */
 bool fuzz_next(void);
 long fuzz_failures(void);
