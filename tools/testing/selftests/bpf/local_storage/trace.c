@@ -323,6 +323,63 @@ TEST_F(trace, a_dying_socket_gets_no_value)
 	EXPECT_EQ(self->seen->deleted, 0);
 }
 
+/* A connection from its request to the TIME_WAIT of the client. */
+static void connect_and_close(int listener)
+{
+	int client = connect_new(listener, AF_INET, 0);
+	int sk = accept(listener, NULL, NULL);
+
+	close(client);
+	close(sk);
+}
+
+FIXTURE(lesser) {
+	struct trace *skel;
+	char log[1 << 16];
+};
+
+FIXTURE_VARIANT(lesser) {
+	const char *program;
+};
+
+FIXTURE_VARIANT_ADD(lesser, request) {
+	.program = "fentry_request",
+};
+
+FIXTURE_VARIANT_ADD(lesser, timewait) {
+	.program = "fentry_timewait",
+};
+
+FIXTURE_SETUP(lesser)
+{
+	libbpf_set_print(NULL);
+	ASSERT_EQ(LOAD(variant->program, NULL), 0) TH_LOG("%s", self->log);
+	ASSERT_EQ(attach(self->skel), 0);
+}
+
+FIXTURE_TEARDOWN(lesser)
+{
+	stop(&self->skel);
+}
+
+TEST_F(lesser, it_has_no_values)
+{
+	struct seen *seen = &self->skel->bss->seen;
+	int listener = listen_on(AF_INET, 0);
+
+	self->skel->bss->what = TRY_CREATE | TRY_GET | TRY_DELETE;
+	/* Some packets are received while another task runs. */
+	EXPECT_TRUE(EVENTUALLY(({
+		connect_and_close(listener);
+		seen->sockets >= ENOUGH;
+	})));
+	EXPECT_EQ(seen->got, 0);
+	EXPECT_EQ(seen->created, 0);
+	EXPECT_EQ(seen->deleted, 0);
+	EXPECT_EQ(seen->invalid, seen->sockets);
+	close(listener);
+}
+
 /* Programs that must not load, and those that may. */
 
 static bool is_named(const char *name, const char *prefix)

@@ -161,6 +161,21 @@ int BPF_PROG(fentry_dying, struct sock *sk)
 	return act_on_arg(sk);
 }
 
+/* What begins like a socket, and is none: there is no place for values. */
+
+SEC("?fentry/tcp_check_req")
+int BPF_PROG(fentry_request, struct sock *sk, struct sk_buff *skb,
+	     struct request_sock *req)
+{
+	return act_on_arg((void *)req);
+}
+
+SEC("?fentry/tcp_timewait_state_process")
+int BPF_PROG(fentry_timewait, struct inet_timewait_sock *tw)
+{
+	return act_on_arg((void *)tw);
+}
+
 /* It is found through the current task. */
 
 SEC("?fentry/inet_shutdown")
