@@ -154,13 +154,6 @@ static int taken_once(struct set *set, int fd, size_t size)
 	return ret ? -abs(ret) : seen_times(set, 1);
 }
 
-static __u64 number_of(int map, int sk)
-{
-	__u64 value;
-
-	return bpf_map_lookup_elem(map, &sk, &value) ? ~0ULL : value;
-}
-
 static bool id_is_gone(__u32 id)
 {
 	int fd = bpf_map_get_fd_by_id(id);
@@ -485,7 +478,7 @@ TEST_F(iter, a_program_writes_to_the_value)
 	ITERATE(add_1000);
 	EXPECT_EQ(take(&self->set, self->fd, 100), 0);
 	for (int i = 0; i < 20; i++)
-		EXPECT_EQ(number_of(self->map, self->set.fds[i]), 1000 + i);
+		EXPECT_EQ(lookup(self->map, self->set.fds[i]), 1000 + i);
 	EXPECT_EQ(optmem(self->set.fds[0]), charged);
 }
 
@@ -495,7 +488,7 @@ TEST_F(iter, a_frozen_map_is_read_only)
 	ASSERT_EQ(bpf_map_freeze(self->map), 0);
 	ITERATE(add_1000);
 	EXPECT_EQ(take(&self->set, self->fd, 100), 0);
-	EXPECT_EQ(number_of(self->map, self->set.fds[0]), 1000);
+	EXPECT_EQ(lookup(self->map, self->set.fds[0]), 1000);
 }
 
 TEST_F(iter, a_program_deletes_where_it_stands)
@@ -507,7 +500,7 @@ TEST_F(iter, a_program_deletes_where_it_stands)
 	EXPECT_EQ(self->skel->bss->changed, 200);
 	EXPECT_EQ(self->skel->bss->refused, 0);
 	for (int i = 0; i < 200; i++) {
-		EXPECT_EQ(number_of(self->map, self->set.fds[i]), ~0ULL);
+		EXPECT_EQ(lookup(self->map, self->set.fds[i]), -ENOENT);
 		EXPECT_EQ(optmem(self->set.fds[i]), 0);
 	}
 }
@@ -522,7 +515,7 @@ TEST_F(iter, a_program_replaces_where_it_stands)
 	/* The new value may be found on the way as well. */
 	EXPECT_EQ(seen_times(&self->set, 0), 0);
 	for (int i = 0; i < 200; i++)
-		EXPECT_EQ(number_of(self->map, self->set.fds[i]), i);
+		EXPECT_EQ(lookup(self->map, self->set.fds[i]), i);
 }
 
 TEST_F(iter, a_program_creates_in_another_map)
@@ -534,7 +527,7 @@ TEST_F(iter, a_program_creates_in_another_map)
 	EXPECT_EQ(take(&self->set, self->fd, 100), 0);
 	EXPECT_EQ(self->skel->bss->changed, 100);
 	for (int i = 0; i < 100; i++)
-		EXPECT_EQ(number_of(other, self->set.fds[i]), i);
+		EXPECT_EQ(lookup(other, self->set.fds[i]), i);
 }
 
 /* A map that nothing but a link or an iterator holds. */
@@ -989,14 +982,14 @@ TEST_F(other_iter, it_creates_changes_and_deletes)
 	ASSERT_EQ(pass(self->skel, variant->program), 0);
 	EXPECT_GE(self->skel->bss->changed, 1);
 	EXPECT_EQ(self->skel->bss->refused, 0);
-	EXPECT_EQ(number_of(self->map, self->sk), 1);
+	EXPECT_EQ(lookup(self->map, self->sk), 1);
 	ASSERT_EQ(pass(self->skel, variant->program), 0);
-	EXPECT_EQ(number_of(self->map, self->sk), 2);
+	EXPECT_EQ(lookup(self->map, self->sk), 2);
 	self->skel->bss->delete_others = true;
 	self->skel->bss->changed = 0;
 	ASSERT_EQ(pass(self->skel, variant->program), 0);
 	EXPECT_GE(self->skel->bss->changed, 1);
-	EXPECT_EQ(number_of(self->map, self->sk), ~0ULL);
+	EXPECT_EQ(lookup(self->map, self->sk), ~0ULL);
 	EXPECT_EQ(optmem(self->sk), 0);
 }
 

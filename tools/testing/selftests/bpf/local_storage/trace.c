@@ -93,18 +93,6 @@ static int attach(struct trace *skel)
 	self->seen = &self->skel->bss->seen;				\
 } while (0)
 
-static long long value_in(int map, int sk)
-{
-	__u64 value;
-
-	return bpf_map_lookup_elem(map, &sk, &value) ? -errno : value;
-}
-
-static int set_value(int map, int sk, __u64 value)
-{
-	return bpf_map_update_elem(map, &sk, &value, 0);
-}
-
 /* Something to happen to the process in every context. */
 
 /* A datagram to oneself is received in a softirq. */
@@ -212,14 +200,14 @@ TEST_F(works, it_creates_finds_and_deletes)
 	self->skel->bss->what = TRY_GET;
 	poke(self->sk);
 	EXPECT_GE(self->seen->got, 1);
-	EXPECT_EQ(value_in(self->map, self->sk), INITIAL);
+	EXPECT_EQ(lookup(self->map, self->sk), INITIAL);
 	self->skel->bss->what = TRY_DELETE;
 	poke(self->sk);
 	self->skel->bss->pid = 0;
 	EXPECT_EQ(self->seen->deleted, 1);
 	EXPECT_EQ(self->seen->denied + self->seen->busy + self->seen->invalid,
 		  0);
-	EXPECT_EQ(value_in(self->map, self->sk), -ENOENT);
+	EXPECT_EQ(lookup(self->map, self->sk), -ENOENT);
 	EXPECT_EQ(optmem(self->sk), 0);
 	EXPECT_GE(variant->softirq && !is_rt() ? self->seen->in_softirq :
 						 self->seen->in_task, 1);
@@ -264,7 +252,7 @@ FIXTURE_SETUP(denied)
 	self->sk = socket_in_place();
 	ASSERT_EQ(self->sk, SK_FD);
 	START(variant->program, NULL);
-	ASSERT_EQ(set_value(self->map, self->sk, 5), 0);
+	ASSERT_EQ(update(self->map, self->sk, 5, 0), 0);
 }
 
 FIXTURE_TEARDOWN(denied)
@@ -299,7 +287,7 @@ TEST_F(denied, whatever_is_tried_fails)
 	EXPECT_EQ(seen.denied, seen.sockets);
 	EXPECT_EQ(seen.null_denied, seen.runs);
 	EXPECT_EQ(seen.null_got, 0);
-	EXPECT_EQ(value_in(self->map, self->sk), 5);
+	EXPECT_EQ(lookup(self->map, self->sk), 5);
 }
 
 /* A socket on its way out keeps what it has and gets nothing more. */
@@ -314,7 +302,7 @@ TEST_F(trace, a_dying_socket_gets_no_value)
 	EXPECT_EQ(self->seen->created, 0);
 
 	other = tcp_socket();
-	ASSERT_EQ(set_value(self->map, other, 5), 0);
+	ASSERT_EQ(update(self->map, other, 5, 0), 0);
 	self->skel->bss->what = TRY_GET | TRY_DELETE;
 	close(other);
 	ASSERT_TRUE(EVENTUALLY(self->seen->sockets == 2));
@@ -666,11 +654,11 @@ static void *change_values(void *arg)
 	for (int i = 0; i < ARRAY_SIZE(others); i++)
 		others[i] = tcp_socket();
 	for (int i = 0; i < 200; i++) {
-		set_value(changes->map, changes->sk, i);
+		update(changes->map, changes->sk, i, 0);
 		bpf_map_update_elem(changes->locked_map, &changes->sk, locked,
 				    BPF_F_LOCK);
 		for (int k = 0; k < ARRAY_SIZE(others); k++)
-			set_value(changes->map, others[k], i);
+			update(changes->map, others[k], i, 0);
 		bpf_map_delete_elem(changes->map, &changes->sk);
 		if (i % 4 == 0)
 			bpf_map_delete_elem(changes->locked_map, &changes->sk);
@@ -704,8 +692,8 @@ TEST_F(reentry, it_ends_cleanly)
 		SKIP(return, "nothing called the program");
 
 	/* Nothing is left locked, lost or charged. */
-	EXPECT_EQ(set_value(self->map, self->sk, 77), 0);
-	EXPECT_EQ(value_in(self->map, self->sk), 77);
+	EXPECT_EQ(update(self->map, self->sk, 77, 0), 0);
+	EXPECT_EQ(lookup(self->map, self->sk), 77);
 	EXPECT_EQ(bpf_map_delete_elem(self->map, &self->sk), 0);
 	bpf_map_delete_elem(changes.locked_map, &self->sk);
 	EXPECT_EQ(optmem(self->sk), 0);
