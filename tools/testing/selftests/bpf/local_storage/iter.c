@@ -989,7 +989,7 @@ TEST_F(other_iter, it_creates_changes_and_deletes)
 	self->skel->bss->changed = 0;
 	ASSERT_EQ(pass(self->skel, variant->program), 0);
 	EXPECT_GE(self->skel->bss->changed, 1);
-	EXPECT_EQ(lookup(self->map, self->sk), ~0ULL);
+	EXPECT_EQ(lookup(self->map, self->sk), -ENOENT);
 	EXPECT_EQ(optmem(self->sk), 0);
 }
 
