@@ -117,11 +117,15 @@ extern void bpf_rcu_read_lock(void) __weak __ksym;
 extern void bpf_rcu_read_unlock(void) __weak __ksym;
 extern int bpf_wq_init(struct bpf_wq *wq, void *map, unsigned int flags)
 	__weak __ksym;
+/* One of the two, which take the same. */
+extern int bpf_wq_set_callback(struct bpf_wq *wq,
+			       int (callback_fn)(void *map, int *key, void *value),
+			       unsigned int flags) __ksym __weak;
 extern int bpf_wq_set_callback_impl(struct bpf_wq *wq,
-				    int (*callback)(void *map, int *key,
-						    void *value),
-				    unsigned int flags, void *aux)
-	__weak __ksym;
+				    int (callback_fn)(void *map, int *key,
+						      void *value),
+				    unsigned int flags,
+				    void *aux) __ksym __weak;
 
 static int get_by(void *map, struct sock *sk)
 {
@@ -166,6 +170,9 @@ int BPF_PROG(sleepable_callback)
 
 	if (!work || bpf_wq_init(&work->wq, &works, 0))
 		return 0;
-	bpf_wq_set_callback_impl(&work->wq, on_work, 0, NULL);
+	if (bpf_ksym_exists(bpf_wq_set_callback))
+		bpf_wq_set_callback(&work->wq, on_work, 0);
+	else
+		bpf_wq_set_callback_impl(&work->wq, on_work, 0, NULL);
 	return 0;
 }
