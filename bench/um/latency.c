@@ -49,12 +49,6 @@ static int insert(const char *name, const char *arguments)
 	return err;
 }
 
-/* A flag of the map that is measured. */
-static __u32 place(void)
-{
-	return getenv("in_sockets") ? BPF_F_STORAGE_RESERVED : 0;
-}
-
 static void measure_gets(void)
 {
 	unsigned long helper = address_of("bpf_sk_storage_get");
