@@ -28,6 +28,7 @@
 #define OWNERS		256	/* of each kind, at most */
 #define MAX_SIZE	4096
 #define PRESSURE	(128 << 20)
+#define MORE_MINUTES	30
 
 enum count {
 	UPDATED, FOUND, DELETED, ABSENT, REFUSED, BUSY, TORN, STRANGE,
@@ -106,6 +107,18 @@ static bool take(enum count success, int err)
 	}
 }
 
+/* There are always readers: who writes goes first. */
+static void init_lock(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attr;
+
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr,
+			PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+}
+
 /* Maps */
 
 static int create_map(const struct map *map)
@@ -118,7 +131,7 @@ static void init_map(struct map *map, int kind, int number)
 	static const __u32 sizes[] = { 8, 16, 64, 200, 1000, MAX_SIZE };
 	static const __u32 flags[] = { 0, BPF_F_STORAGE_NO_SLOT };
 
-	pthread_rwlock_init(&map->lock, NULL);
+	init_lock(&map->lock);
 	map->kind = kind;
 	map->size = sizes[number % ARRAY_SIZE(sizes)];
 	map->flags = flags[number % ARRAY_SIZE(flags)];
@@ -388,36 +401,45 @@ static void iterate_over(struct stress *skel, struct map *map)
 		take(ITERATED, -errno);
 		return;
 	}
+	skel->bss->values_seen = 0;
 	read_slowly(bpf_iter_create(bpf_link__fd(link)));
 	bpf_link__destroy(link);
 	add(ITERATED, 1);
+	add(ITERATED_VALUES, skel->bss->values_seen);
 }
 
+/* NULL, and errno, if there is none. */
 static struct stress *load(bool only_visit)
 {
 	struct stress *skel = stress__open();
 	struct bpf_program *prog;
+	int err;
 
 	if (!skel)
 		return NULL;
 	bpf_object__for_each_program(prog, skel->obj)
 		bpf_program__set_autoload(prog, only_visit ==
 					  (prog == skel->progs.visit));
-	if (!stress__load(skel))
+	err = stress__load(skel);
+	if (!err)
 		return skel;
 	stress__destroy(skel);
+	errno = -err;
 	return NULL;
 }
 
 static void *iterate(void *number)
 {
-	struct stress *skel = load(true);
+	struct stress *skel;
 
 	fuzz_thread((long)number);
-	while (skel && !stopped())
+	do {
+		skel = load(true);
+		if (!skel)
+			take(ITERATED, -errno);
+	} while (!skel && !stopped());
+	while (!stopped())
 		iterate_over(skel, &s.maps[0][below(MAPS)]);
-	if (skel)
-		add(ITERATED_VALUES, skel->bss->values_seen);
 	stress__destroy(skel);
 	return NULL;
 }
@@ -546,10 +568,29 @@ static long total(enum count first, enum count last)
 	return sum;
 }
 
-/* Progress, while it lasts. */
+/* What was to be met and was not, or NULL. */
+static const char *not_met(void)
+{
+	static const bool is_optional[COUNTS] = {
+		[BUSY] = true, [TORN] = true, [STRANGE] = true, [NOT_BEGUN] = true,
+	};
+
+	for (int i = 0; i < COUNTS; i++) {
+		if (is_optional[i] || (i == REFUSED && !s.may_fail))
+			continue;
+		if (!s.counts[i])
+			return names[i];
+	}
+	return NULL;
+}
+
+/* With progress; longer where some of it needs longer to be met at all. */
 static void let_them_work(long minutes)
 {
-	for (long minute = 0; minute < minutes; minute++) {
+	long most = minutes + MORE_MINUTES;
+
+	for (long minute = 0; minute < minutes || (not_met() && minute < most);
+	     minute++) {
 		sleep(60);
 		printf("# %ld min: %ld calls, %ld owners ended, %ld maps replaced\n",
 		       minute + 1, total(UPDATED, BUSY), s.counts[ENDED],
@@ -578,7 +619,7 @@ static void begin(void)
 		for (int i = 0; i < MAPS; i++)
 			init_map(&s.maps[kind][i], kind, i);
 		for (int i = 0; i < OWNERS; i++) {
-			pthread_rwlock_init(&s.owners[kind][i].lock, NULL);
+			init_lock(&s.owners[kind][i].lock);
 			s.owners[kind][i].owner = NO_OWNER;
 		}
 	}
@@ -605,22 +646,6 @@ static void close_maps(void)
 	for (int kind = 0; kind < KINDS; kind++)
 		for (int i = 0; i < MAPS; i++)
 			close(s.maps[kind][i].fd);
-}
-
-/* What was to be met and was not, or NULL. */
-static const char *not_met(void)
-{
-	static const bool is_optional[COUNTS] = {
-		[BUSY] = true, [TORN] = true, [STRANGE] = true, [NOT_BEGUN] = true,
-	};
-
-	for (int i = 0; i < COUNTS; i++) {
-		if (is_optional[i] || (i == REFUSED && !s.may_fail))
-			continue;
-		if (!s.counts[i])
-			return names[i];
-	}
-	return NULL;
 }
 
 /* How many sockets do not get back all that they pay for. */
