@@ -12,6 +12,7 @@
 #include "fuzz.h"
 #include "inet_diag.h"
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include "progs/stress.h"
 #include "stress.skel.h"
@@ -291,6 +292,13 @@ static void give_listener_values(int listener)
 
 /* What threads do until they are told to stop */
 
+/* Who never waits leaves the processor to those who have much to do at once. */
+static void begin_work(void *number)
+{
+	fuzz_thread((long)number);
+	setpriority(PRIO_PROCESS, 0, 10);
+}
+
 static void fail_sometimes(void)
 {
 	char path[64];
@@ -306,7 +314,7 @@ static void *handle_sockets(void *number)
 	int listener = listen_on(family, 0);
 
 	fcntl(listener, F_SETFL, O_NONBLOCK);
-	fuzz_thread((long)number);
+	begin_work(number);
 	if (s.may_fail)
 		fail_sometimes();
 	while (!stopped()) {
@@ -325,7 +333,7 @@ static void *handle_sockets(void *number)
 
 static void *handle_others(void *number)
 {
-	fuzz_thread((long)number);
+	begin_work(number);
 	/* Who cannot fork has no tasks: without faults. */
 	while (!stopped()) {
 		int kind = 1 + below(KINDS - 1);
@@ -341,7 +349,7 @@ static void *handle_others(void *number)
 
 static void *change_values(void *number)
 {
-	fuzz_thread((long)number);
+	begin_work(number);
 	if (s.may_fail)
 		fail_sometimes();
 	while (!stopped())
@@ -588,13 +596,16 @@ static const char *not_met(void)
 static void let_them_work(long minutes)
 {
 	long most = minutes + MORE_MINUTES;
+	const char *missing;
 
 	for (long minute = 0; minute < minutes || (not_met() && minute < most);
 	     minute++) {
 		sleep(60);
-		printf("# %ld min: %ld calls, %ld owners ended, %ld maps replaced\n",
+		missing = not_met();
+		printf("# %ld min: %ld calls, %ld owners ended, %ld maps replaced%s%s\n",
 		       minute + 1, total(UPDATED, BUSY), s.counts[ENDED],
-		       s.counts[MAPS_FREED]);
+		       s.counts[MAPS_FREED], missing ? "; not yet: " : "",
+		       missing ?: "");
 		fflush(stdout);
 	}
 	__atomic_store_n(&s.stop, true, __ATOMIC_RELAXED);

@@ -318,6 +318,8 @@ static void connect_and_close(int listener)
 	int sk = accept(listener, NULL, NULL);
 
 	close(client);
+	/* Its FIN is acknowledged by then, and it has become what meets ours. */
+	usleep(100000);
 	close(sk);
 }
 
