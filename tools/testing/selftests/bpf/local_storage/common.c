@@ -73,7 +73,7 @@ int create_with(__u32 value_size, __u32 flags)
 
 __u32 place(void)
 {
-	return getenv("IN_SOCKETS") ? BPF_F_STORAGE_RESERVED : 0;
+	return getenv("IN_SOCKETS") && !is_stock() ? BPF_F_STORAGE_RESERVED : 0;
 }
 
 __u32 id_of(int map)
