@@ -674,7 +674,7 @@ TEST_F(context, values_come_and_go)
 		}
 		ASSERT_GT(self->workers[i], 0);
 	}
-	for (int i = 0; variant->nmis && i <= rounds() / 4; i++) {
+	for (int i = 0; variant->nmis && i <= (rounds() + 3) / 4; i++) {
 		EXPECT_EQ(write_file("/proc/sysrq-trigger", "l"), 0);
 		usleep(10000);
 	}
