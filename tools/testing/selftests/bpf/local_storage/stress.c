@@ -59,7 +59,6 @@ struct map {
 struct slot {
 	pthread_rwlock_t lock;
 	struct storage_owner owner;
-	int kind;
 };
 
 static struct {
@@ -454,17 +453,12 @@ static void *iterate(void *number)
 
 static bool attach(struct stress *skel, int cgroup)
 {
-	struct bpf_link **links[] = { &skel->links.on_sockops,
-				      &skel->links.on_ingress };
-	struct bpf_program *progs[] = { skel->progs.on_sockops,
-					skel->progs.on_ingress };
-
-	for (int i = 0; i < ARRAY_SIZE(progs); i++) {
-		*links[i] = bpf_program__attach_cgroup(progs[i], cgroup);
-		if (!*links[i])
-			return false;
-	}
-	return !stress__attach(skel);
+	skel->links.on_sockops =
+		bpf_program__attach_cgroup(skel->progs.on_sockops, cgroup);
+	skel->links.on_ingress =
+		bpf_program__attach_cgroup(skel->progs.on_ingress, cgroup);
+	return skel->links.on_sockops && skel->links.on_ingress &&
+	       !stress__attach(skel);
 }
 
 static void run_programs(int cgroup)
@@ -596,9 +590,9 @@ static const char *not_met(void)
 static void let_them_work(long minutes)
 {
 	long most = minutes + MORE_MINUTES;
-	const char *missing;
+	const char *missing = not_met();
 
-	for (long minute = 0; minute < minutes || (not_met() && minute < most);
+	for (long minute = 0; minute < minutes || (missing && minute < most);
 	     minute++) {
 		sleep(60);
 		missing = not_met();
@@ -636,12 +630,6 @@ static void begin(void)
 	}
 }
 
-static void delete_all_of(int kind, int fd)
-{
-	for (int i = 0; i < MAPS; i++)
-		bpf_map_delete_elem(s.maps[kind][i].fd, &fd);
-}
-
 static bool all_maps_empty(void)
 {
 	for (int kind = 0; kind < KINDS; kind++)
@@ -668,7 +656,8 @@ static int count_overcharged(void)
 		fd = s.owners[0][i].owner.fd;
 		if (fd < 0)
 			continue;
-		delete_all_of(0, fd);
+		for (int k = 0; k < MAPS; k++)
+			bpf_map_delete_elem(s.maps[0][k].fd, &fd);
 		/* The maps of programs are being freed. */
 		bad += !EVENTUALLY(optmem(fd) == 0);
 	}

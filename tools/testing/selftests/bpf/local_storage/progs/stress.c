@@ -63,26 +63,24 @@ static void count_delete(struct calls *of, long err)
 		count_delete(&calls[kind], delete(&map, owner));	\
 } while (0)
 
-SEC("sockops")
-int on_sockops(struct bpf_sock_ops *ops)
+static __always_inline int work_on_socket(struct bpf_sock *sk)
 {
-	struct bpf_sock *sk = ops->sk;
-
 	if (sk)
 		WORK_ON(bpf_sk_storage_get, bpf_sk_storage_delete, sockets, sk,
 			0);
 	return 1;
 }
 
+SEC("sockops")
+int on_sockops(struct bpf_sock_ops *ops)
+{
+	return work_on_socket(ops->sk);
+}
+
 SEC("cgroup_skb/ingress")
 int on_ingress(struct __sk_buff *skb)
 {
-	struct bpf_sock *sk = skb->sk;
-
-	if (sk)
-		WORK_ON(bpf_sk_storage_get, bpf_sk_storage_delete, sockets, sk,
-			0);
-	return 1;
+	return work_on_socket(skb->sk);
 }
 
 SEC("fentry/tcp_close")
