@@ -27,64 +27,69 @@ static bool can_embed_in(const struct bpf_local_storage_map *smap, u32 nr_slots)
 	return smap->slot < nr_slots && can_embed(smap);
 }
 
-/*
- * Bytes for the copies that can be part of the storage that is to be made;
- * sets *others if there are more.
+/**
+ * struct embedded_copies - what is copied into one block with a new storage
+ * @elems: the elements, valid under rcu_read_lock() even if they are deleted
+ * @nr: how many
+ * @bytes: how many bytes their copies take
+ * @nr_slots: how many slots the new storage is to have
+ * @others: whether there are elements to be copied besides
  */
-static u32 cloned_size(struct bpf_local_storage *from, u32 nr_slots,
-		       struct bpf_local_storage_map **some_map, bool *others)
+struct embedded_copies {
+	struct bpf_local_storage_elem *elems[BPF_LOCAL_STORAGE_SLOTS];
+	u32 nr;
+	u32 bytes;
+	u8 nr_slots;
+	bool others;
+};
+
+/* More than there are slots: a map may die, and its slot's next one be met. */
+static bool has_room(const struct embedded_copies *copies)
+{
+	return copies->nr < ARRAY_SIZE(copies->elems) &&
+	       copies->bytes < CLONE_EMBEDDED_MAX;
+}
+
+static void collect_embedded(struct embedded_copies *copies,
+			     struct bpf_local_storage *from)
 {
 	struct bpf_local_storage_elem *elem;
 	struct bpf_local_storage_iter iter;
-	u32 bytes = 0;
 
 	iter_init(&iter, from);
 	while ((elem = iter_next(&iter))) {
 		if (!is_cloned(elem->map))
 			continue;
-		if (bytes >= CLONE_EMBEDDED_MAX ||
-		    !can_embed_in(elem->map, nr_slots)) {
-			*others = true;
+		if (!has_room(copies) ||
+		    !can_embed_in(elem->map, copies->nr_slots)) {
+			copies->others = true;
 			continue;
 		}
-		bytes += bytes ? elem_size(elem->map) :
-				 padded_value_size(elem->map);
-		*some_map = elem->map;
+		copies->bytes += copies->nr ? elem_size(elem->map) :
+					      padded_value_size(elem->map);
+		copies->elems[copies->nr++] = elem;
 	}
-	return bytes;
 }
 
 /*
- * Lay copies of what has room behind the slots of @storage, which nobody can
- * see, without putting them into it; returns their number.  Sets *others if
- * there are more, as when there are since the bytes were counted.
+ * Lay the copies behind the slots of @storage, which nobody can see, without
+ * putting them into it.
  */
-static u32 clone_embedded(struct bpf_local_storage *from,
-			  struct bpf_local_storage *storage, bool *others)
+static void lay_embedded(struct bpf_local_storage *storage,
+			 const struct embedded_copies *copies)
 {
-	void *end = (void *)storage + storage_size(storage);
-	struct bpf_local_storage_elem *elem, *copy = &storage->first;
+	struct bpf_local_storage_elem *copy = &storage->first;
 	void *value = storage_first_value(storage);
-	struct bpf_local_storage_iter iter;
-	u32 nr = 0;
+	u32 i;
 
-	iter_init(&iter, from);
-	while ((elem = iter_next(&iter))) {
-		if (!(elem->map->map.map_flags & BPF_F_CLONE))
-			continue;
-		if (!can_embed_in(elem->map, storage->nr_slots) ||
-		    value + padded_value_size(elem->map) > end) {
-			*others = true;
-			continue;
-		}
-		copy->map = elem->map;
+	for (i = 0; i < copies->nr; i++) {
+		copy->map = copies->elems[i]->map;
 		elem_set_storage(copy, storage);
-		value_init(copy->map, value, elem_value(elem), FROM_OWNER);
+		value_init(copy->map, value, elem_value(copies->elems[i]),
+			   FROM_OWNER);
 		copy = value + padded_value_size(copy->map);
 		value = copy + 1;
-		nr++;
 	}
-	return nr;
 }
 
 /* Link a copy, unless its map is being freed and may not look for it. */
@@ -139,29 +144,41 @@ static bool storage_publish_copies(struct bpf_local_storage *storage,
 	return has_copies;
 }
 
-/* Give an owner that nobody can see a storage with as many copies as fit in. */
+/*
+ * Give an owner that nobody can see a storage with as many copies as fit in;
+ * sets *others if there are more.
+ */
 static int clone_into_storage(struct bpf_local_storage *from, void *owner,
 			      const struct bpf_local_storage_kind *kind,
 			      bool *others)
 {
-	struct bpf_local_storage_map *smap = NULL;
+	/* What is not set is not looked at. */
+	struct embedded_copies copies __uninitialized;
 	struct bpf_local_storage *storage;
-	u32 bytes, nr;
+	struct bpf_local_storage_map *smap;
 
-	bytes = cloned_size(from, READ_ONCE(kind->slots->nr), &smap, others);
-	if (!bytes)
+	copies.nr = 0;
+	copies.bytes = 0;
+	/* Pairs with nothing: a stale value only makes the index do more. */
+	copies.nr_slots = READ_ONCE(kind->slots->nr);
+	copies.others = false;
+	collect_embedded(&copies, from);
+	*others = copies.others;
+	if (!copies.nr)
 		return 0;
 	/* The memory is charged to whoever made this one of the maps. */
+	smap = copies.elems[0]->map;
 	if (!atomic64_inc_not_zero(&smap->map.refcnt)) {
 		*others = true;
 		return 0;
 	}
-	storage = storage_alloc(owner, smap, NULL, bytes, GFP_ATOMIC);
+	storage = storage_alloc(owner, smap, NULL, copies.nr_slots,
+				copies.bytes, GFP_ATOMIC);
 	bpf_map_put(&smap->map);
 	if (IS_ERR(storage))
 		return PTR_ERR(storage);
-	nr = clone_embedded(from, storage, others);
-	if (!storage_publish_copies(storage, owner, kind, nr))
+	lay_embedded(storage, &copies);
+	if (!storage_publish_copies(storage, owner, kind, copies.nr))
 		bpf_local_storage_free_unpublished(owner, smap, storage);
 	return 0;
 }
@@ -210,7 +227,7 @@ static noinline int clone_others(struct bpf_local_storage *from, void *owner)
 int bpf_local_storage_clone(struct bpf_local_storage *from, void *owner,
 			    const struct bpf_local_storage_kind *kind)
 {
-	bool others = false;
+	bool others;
 	int err;
 
 	err = clone_into_storage(from, owner, kind, &others);

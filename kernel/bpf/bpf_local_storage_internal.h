@@ -465,15 +465,13 @@ block_alloc(void *owner, struct bpf_local_storage_map *smap,
 }
 
 /*
- * A storage for @owner that is not published, with @embedded bytes for elements
- * behind its slots.
+ * A storage for @owner that is not published, with @nr_slots slots and @embedded
+ * bytes for elements behind them.
  */
 static __always_inline struct bpf_local_storage *
 storage_alloc(void *owner, struct bpf_local_storage_map *smap,
-	      struct bpf_mem_alloc *ma, u32 embedded, gfp_t gfp)
+	      struct bpf_mem_alloc *ma, u8 nr_slots, u32 embedded, gfp_t gfp)
 {
-	/* Pairs with nothing: a stale value only makes the index do more. */
-	u8 nr_slots = READ_ONCE(smap->kind->slots->nr);
 	struct bpf_local_storage *storage;
 	bool from_bpf_ma;
 	u32 bytes;
