@@ -164,7 +164,8 @@ static void *diag_set_attr(struct nlattr *attr, int type, u32 len)
 {
 	attr->nla_type = type;
 	attr->nla_len = nla_attr_size(len);
-	memset((u8 *)attr + attr->nla_len, 0, nla_padlen(len));
+	if (nla_padlen(len))
+		memset((u8 *)attr + attr->nla_len, 0, nla_padlen(len));
 	return nla_data(attr);
 }
 
