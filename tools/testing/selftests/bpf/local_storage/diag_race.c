@@ -164,11 +164,17 @@ static void done(struct shared *s)
 	__sync_fetch_and_sub(&s->busy, 1);
 }
 
+/* Whether there is to be another round, for dumps to meet. */
+static bool another(struct shared *s, int round, int least)
+{
+	return goes_on(round, least, __atomic_load_n(&s->met, __ATOMIC_RELAXED));
+}
+
 static void *change_values(void *arg)
 {
 	struct shared *s = arg;
 
-	for (int r = 1; r <= rounds() * 5; r++)
+	for (int r = 0; another(s, r, rounds() * 5); r++)
 		for (int i = 0; i < SOCKETS; i++) {
 			int map = s->maps[1 + (r + i) % (MAPS - 1)];
 
@@ -189,7 +195,7 @@ static void *change_maps(void *arg)
 {
 	struct shared *s = arg;
 
-	for (int r = 1; r <= rounds() * 2; r++) {
+	for (int r = 0; another(s, r, rounds() * 2); r++) {
 		int words = WORDS + r % (MAX_WORDS - WORDS);
 		int map = create_with(words * 8, 0);
 
@@ -295,7 +301,7 @@ static void *pass_by(void *arg)
 	int sockets[SOCKETS];
 	struct shared *s = arg;
 
-	for (int r = 1; r <= rounds() * 2; r++) {
+	for (int r = 0; another(s, r, rounds() * 2); r++) {
 		for (int i = 0; i < SOCKETS; i++) {
 			sockets[i] = tcp_listener();
 			for (int k = 0; k < MAPS; k++)
