@@ -19,6 +19,7 @@ help:
 	@echo "             says how long, SEED and FLAVOUR as above"
 	@echo "make bench   measure ours and the stock kernel side by side"
 	@echo "             FIGURE=hit measures one figure only"
+	@echo "make scale   measure both with up to a million sockets"
 	@echo "make upstream-check"
 	@echo "             run the kernel's own selftests on ours and on stock"
 	@echo "             (an hour and a half at first); TEST=spin_lock picks one"
@@ -54,6 +55,9 @@ stress: setup
 bench: setup
 	@bench/run $(FIGURE)
 
+scale: setup
+	@bench/run --scale
+
 upstream-check: setup
 	@suite/check $(TEST:%=-t %)
 
@@ -88,5 +92,5 @@ clean:
 	rm -rf build
 	@base/install --undo
 
-.PHONY: help demo check fuzz stress bench upstream-check schedulers kunit lint \
-	series apply series-check series-build build setup clean
+.PHONY: help demo check fuzz stress bench scale upstream-check schedulers \
+	kunit lint series apply series-check series-build build setup clean
