@@ -251,7 +251,7 @@ TEST(costs_do_not_grow_with_their_number)
 
 	map = create_with(8, 0);
 	ASSERT_EQ(give_values(map, sockets, 2), 0);
-	EXPECT_FIGURE("close", close_all(sockets), 700);
+	EXPECT_FIGURE("close", close_all(sockets), 1000);
 	close(map);
 	scale__destroy(skel);
 	free(sockets);
