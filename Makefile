@@ -17,6 +17,8 @@ help:
 	@echo "             which and how much, FLAVOUR and TEST as above"
 	@echo "make stress  run everything at once on the debug kernel; MINUTES=60"
 	@echo "             says how long, SEED and FLAVOUR as above"
+	@echo "make coverage"
+	@echo "             say which lines of ours no test comes to"
 	@echo "make bench   measure ours and the stock kernel side by side"
 	@echo "             FIGURE=hit measures one figure only"
 	@echo "make scale   measure both with up to a million sockets"
@@ -51,6 +53,10 @@ fuzz: setup
 
 stress: setup
 	@vm/check --stress $(FLAVOUR)
+
+coverage: setup
+	@vm/check gcov
+	@vm/coverage
 
 bench: setup
 	@bench/run $(FIGURE)
@@ -92,5 +98,5 @@ clean:
 	rm -rf build
 	@base/install --undo
 
-.PHONY: help demo check fuzz stress bench scale upstream-check schedulers \
-	kunit lint series apply series-check series-build build setup clean
+.PHONY: help demo check fuzz stress coverage bench scale upstream-check \
+	schedulers kunit lint series apply series-check series-build build setup clean
