@@ -391,9 +391,8 @@ static void *storage_create(void *owner, struct bpf_local_storage_map *smap,
 	void *value;
 	int err;
 
-	/* Pairs with nothing: a stale value only makes the index do more. */
 	storage = storage_alloc(owner, smap, &smap->storage_ma,
-				READ_ONCE(smap->kind->slots->nr), embedded, gfp);
+				kind_nr_slots(smap->kind), embedded, gfp);
 	if (IS_ERR(storage))
 		return storage;
 	elem = likely(embedded) ? &storage->first : elem_alloc(owner, smap, gfp);

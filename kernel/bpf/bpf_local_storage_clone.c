@@ -159,8 +159,7 @@ static int clone_into_storage(struct bpf_local_storage *from, void *owner,
 
 	copies.nr = 0;
 	copies.bytes = 0;
-	/* Pairs with nothing: a stale value only makes the index do more. */
-	copies.nr_slots = READ_ONCE(kind->slots->nr);
+	copies.nr_slots = kind_nr_slots(kind);
 	copies.others = false;
 	collect_embedded(&copies, from);
 	*others = copies.others;

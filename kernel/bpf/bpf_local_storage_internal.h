@@ -464,6 +464,13 @@ block_alloc(void *owner, struct bpf_local_storage_map *smap,
 	return ERR_PTR(-ENOMEM);
 }
 
+/* How many slots a new storage is to have. */
+static inline u8 kind_nr_slots(const struct bpf_local_storage_kind *kind)
+{
+	/* Pairs with nothing: a stale value only makes the index do more. */
+	return READ_ONCE(kind->slots->nr);
+}
+
 /*
  * A storage for @owner that is not published, with @nr_slots slots and @embedded
  * bytes for elements behind them.
