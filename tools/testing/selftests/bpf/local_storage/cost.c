@@ -7,6 +7,7 @@
  * kernel booted with bpf_sk_reserve=64, the values are in the sockets.
  */
 #include "harness.h"
+#include "figure.h"
 #include "inet_diag.h"
 #include "cost.skel.h"
 #include <limits.h>
@@ -33,30 +34,6 @@ struct rig {
 };
 
 static struct rig rig;
-
-static double figure(const char *name, double value)
-{
-	printf("# figure %s%s %.10g\n", place() ? "reserved-" : "", name, value);
-	return value;
-}
-
-/* Print what is not local storage's own, and only there to compare with. */
-#define SHOW_FIGURE(name, value)				\
-	EXPECT_GE(figure(name, value), 0)
-
-/*
- * Print a figure.  On our kernel it must not exceed @most; the base's is there
- * to be compared with.
- */
-static bool within(const char *name, double value, double most)
-{
-	figure(name, value);
-	/* A tick of the clock in between adds a part of an instruction. */
-	return value >= 0 && (is_stock() || value < most + 0.5);
-}
-
-#define EXPECT_FIGURE(name, value, most)			\
-	EXPECT_TRUE(within(name, value, most))
 
 /* The same where it is another number in sockets. */
 #define EXPECT_PLACED(name, value, most, most_in_socket)	\
@@ -143,14 +120,6 @@ static void tear_down(void)
 	cost__destroy(rig.skel);
 	while (rig.nr_maps)
 		close(rig.maps[--rig.nr_maps]);
-}
-
-static long long now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
 /* Nanoseconds that so many runs of a program on one new socket take. */

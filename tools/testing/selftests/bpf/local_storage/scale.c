@@ -6,9 +6,9 @@
  * number of sockets.  bench/run --scale compares.
  */
 #include "harness.h"
+#include "figure.h"
 #include "inet_diag.h"
 #include "scale.skel.h"
-#include <math.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -28,27 +28,6 @@ static int nr_sockets(void)
 
 	return text ? atoi(text) : FEW_SOCKETS;
 }
-
-static long long now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * SECOND + time.tv_nsec;
-}
-
-/*
- * Print a figure.  On our kernel it must not exceed @most, however many sockets
- * there are.
- */
-static bool within(const char *name, double value, double most)
-{
-	printf("# figure scale-%s %.10g\n", name, value);
-	return is_stock() || value <= most;
-}
-
-#define EXPECT_FIGURE(name, value, most)			\
-	EXPECT_TRUE(within(name, value, most))
 
 /* What has happened since, for each of the sockets. */
 static double each(long long since)
@@ -214,30 +193,31 @@ TEST(costs_do_not_grow_with_their_number)
 	start = now();
 	for (int i = 0; i < nr; i++)
 		ASSERT_GE(sockets[i] = listener_number(i), 0);
-	EXPECT_FIGURE("open", each(start), INFINITY);
+	SHOW_FIGURE("scale-open", each(start));
 	before = slab_kib();
 	start = now();
 	ASSERT_EQ(give_values(map, sockets), 0);
-	EXPECT_FIGURE("create", each(start), 2500);
-	EXPECT_FIGURE("bytes", (slab_kib() - before) * 1024. / nr, 110);
+	EXPECT_FIGURE("scale-create", each(start), 2499);
+	EXPECT_FIGURE("scale-bytes", (slab_kib() - before) * 1024. / nr,
+		      109);
 	start = now();
 	EXPECT_EQ(walk(skel, map), nr);
-	EXPECT_FIGURE("walk", each(start), 600);
+	EXPECT_FIGURE("scale-walk", each(start), 599);
 	start = now();
 	EXPECT_EQ(count_dumped(), nr);
-	EXPECT_FIGURE("dump", each(start), 4000);
+	EXPECT_FIGURE("scale-dump", each(start), 3999);
 	longest = free_map(skel, map);
 	EXPECT_GE(longest, 0);
-	EXPECT_FIGURE("latency", longest, 50000);
+	EXPECT_FIGURE("scale-latency", longest, 49999);
 	took = skel->bss->free_ended - skel->bss->free_began;
-	EXPECT_FIGURE("free", took / nr, 8000);
+	EXPECT_FIGURE("scale-free", took / nr, 7999);
 
 	map = create_with(8, 0);
 	ASSERT_EQ(give_values(map, sockets), 0);
 	start = now();
 	for (int i = 0; i < nr; i++)
 		close(sockets[i]);
-	EXPECT_FIGURE("close", each(start), 8000);
+	EXPECT_FIGURE("scale-close", each(start), 7999);
 	close(map);
 	scale__destroy(skel);
 	free(sockets);
