@@ -6,7 +6,9 @@
 #include "iter.skel.h"
 #include "reserve.skel.h"
 #include <ctype.h>
+#include <linux/icmpv6.h>
 #include <linux/netlink.h>
+#include <linux/sctp.h>
 #include <sys/klog.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -496,6 +498,52 @@ TEST_F(values, are_in_sockets_of_every_family)
 		close(sk);
 	}
 	EXPECT_GE(found, 6);
+}
+
+/* Of <linux/icmp.h>, which cannot be included beside <net/if.h>. */
+#define ICMP_FILTER	1
+
+/* What is copied straight into the socket and out of it again. */
+static const struct {
+	int family, type, protocol, level, option, size;
+} options[] = {
+	{ AF_INET, SOCK_RAW, IPPROTO_ICMP, SOL_RAW, ICMP_FILTER,
+	  sizeof(__u32) },
+	{ AF_INET6, SOCK_RAW, IPPROTO_ICMPV6, SOL_ICMPV6, ICMPV6_FILTER,
+	  sizeof(struct icmp6_filter) },
+	{ AF_INET, SOCK_STREAM, IPPROTO_SCTP, IPPROTO_SCTP, SCTP_INITMSG,
+	  sizeof(struct sctp_initmsg) },
+	{ AF_INET6, SOCK_STREAM, IPPROTO_SCTP, IPPROTO_SCTP, SCTP_INITMSG,
+	  sizeof(struct sctp_initmsg) },
+};
+
+/* With hardened usercopy, only where its slab says that options are. */
+TEST_F(values, leave_options_where_they_may_be_copied)
+{
+	char in[64], out[64];
+	int found = 0;
+
+	for (int i = 0; i < ARRAY_SIZE(options); i++) {
+		int sk = socket(options[i].family, options[i].type,
+				options[i].protocol);
+		socklen_t size = options[i].size;
+
+		if (sk < 0)
+			continue;
+		found++;
+		memset(in, 0x11 * (i + 1), size);
+		memset(out, 0, size);
+		EXPECT_EQ(update(self->map, sk, i, BPF_NOEXIST), 0);
+		EXPECT_EQ(setsockopt(sk, options[i].level, options[i].option,
+				     in, size), 0);
+		EXPECT_EQ(getsockopt(sk, options[i].level, options[i].option,
+				     out, &size), 0);
+		EXPECT_EQ(memcmp(in, out, options[i].size), 0)
+			TH_LOG("protocol %d", options[i].protocol);
+		EXPECT_EQ(lookup(self->map, sk), i);
+		close(sk);
+	}
+	EXPECT_GE(found, 2);
 }
 
 /* As when a module is asked for; or from where it was built. */
