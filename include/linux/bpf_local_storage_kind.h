@@ -20,6 +20,7 @@
 #define BPF_LOCAL_STORAGE_MIN_SLOTS	4
 /* A map's slot when it owns none: beyond the slots of any storage. */
 #define BPF_LOCAL_STORAGE_NO_SLOT	BPF_LOCAL_STORAGE_SLOTS
+#define BPF_LOCAL_STORAGE_WALK_BATCH	16 /* owners that a walk takes at once */
 
 struct bpf_local_storage_bucket;
 struct bpf_local_storage_index;
@@ -273,23 +274,31 @@ void *bpf_local_storage_value(struct bpf_local_storage_elem *elem);
  * @smap: the map
  * @get: take a reference on the owner of an element; false to pass it over.
  *	Called with a raw spinlock held.
- * @owner: of the element that was returned last, with a reference; or NULL
- * @cursor: no element: it stands on a bucket's list before the current one
+ * @put: the reverse; called without locks
+ * @owner: whose value was returned last; valid until the next call
+ * @cursor: no element: it stands on a bucket's list before those to come
+ * @begin: another: behind it, and before @cursor, is what @owners are from
  * @bucket: the bucket that @cursor is in, or is to enter
+ * @nr: how many of @owners there are, each with a reference
+ * @pos: the one whose value was returned last, or is to be next
+ * @owners: those whose elements the last visit to the bucket passed
  */
 struct bpf_local_storage_map_iter {
 	struct bpf_local_storage_map *smap;
 	bool (*get)(void *owner);
+	void (*put)(void *owner);
 	void *owner;
 	struct bpf_local_storage_elem cursor;
+	struct bpf_local_storage_elem begin;
 	u32 bucket;
+	u32 nr;
+	u32 pos;
+	void *owners[BPF_LOCAL_STORAGE_WALK_BATCH];
 };
 
-struct bpf_local_storage_elem *
-bpf_local_storage_map_iter_start(struct bpf_local_storage_map_iter *iter);
+void *bpf_local_storage_map_iter_start(struct bpf_local_storage_map_iter *iter);
 void bpf_local_storage_map_iter_stop(struct bpf_local_storage_map_iter *iter);
-struct bpf_local_storage_elem *
-bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter);
+void *bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter);
 void bpf_local_storage_map_iter_end(struct bpf_local_storage_map_iter *iter);
 
 void *bpf_local_storage_get(void *owner, struct bpf_map *map, void *value,

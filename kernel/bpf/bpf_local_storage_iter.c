@@ -3,8 +3,8 @@
  * Local storage: walks over what an owner keeps, and over a map.
  *
  * A walk over an owner takes no lock: slots and cells are read as a lookup
- * reads them.  One over a map stands on a bucket's list with a cursor, under
- * the bucket's lock for each step, and may pause for as long as it likes.
+ * reads them.  One over a map stands on a bucket's list with cursors, takes some
+ * owners at a time under the bucket's lock, and may pause for as long as it likes.
  */
 #include <linux/bpf_local_storage_kind.h>
 #include <linux/list.h>
@@ -62,69 +62,160 @@ static bool is_cursor(const struct bpf_local_storage_elem *elem)
 	return !elem->tagged_storage;
 }
 
-/*
- * The first element of the iterator's bucket that is behind its cursor, whose
- * owner is not @done and could be had.  The cursor stays before it, or leaves
- * a bucket that has no such element.
- */
-static struct bpf_local_storage_elem *
-bucket_next(struct bpf_local_storage_map_iter *iter, const void *done)
+static struct bpf_local_storage_elem *node_elem(struct hlist_node *node)
 {
-	struct bpf_local_storage_bucket *bucket =
-		&iter->smap->buckets[iter->bucket];
+	return hlist_entry(node, struct bpf_local_storage_elem, map_node);
+}
+
+static struct bpf_local_storage_bucket *
+iter_bucket(struct bpf_local_storage_map_iter *iter)
+{
+	return &iter->smap->buckets[iter->bucket];
+}
+
+static void cursor_remove(struct bpf_local_storage_elem *cursor)
+{
+	if (!hlist_unhashed(&cursor->map_node))
+		hlist_del_init(&cursor->map_node);
+}
+
+static void cursor_move(struct bpf_local_storage_elem *cursor,
+			struct hlist_node *behind)
+{
+	cursor_remove(cursor);
+	hlist_add_behind(&cursor->map_node, behind);
+}
+
+/*
+ * Take the owners of the next elements of the bucket; those that are dying, or
+ * not born, are passed.  False if there are no more elements: the cursors have
+ * left it.
+ */
+static bool bucket_take(struct bpf_local_storage_map_iter *iter)
+{
+	struct bpf_local_storage_bucket *bucket = iter_bucket(iter);
 	struct hlist_node *cursor = &iter->cursor.map_node;
-	struct bpf_local_storage_elem *elem;
 	struct bpf_local_storage_locks locks;
+	struct hlist_node *last, *node;
+	int left = BPF_LOCAL_STORAGE_WALK_BATCH;
+	void *owner;
 
 	locks_enter(&locks);
 	lock_bucket(&locks, bucket);
 	if (hlist_unhashed(cursor))
 		hlist_add_head(cursor, &bucket->elems);
-	while ((elem = hlist_entry_safe(cursor->next,
-					struct bpf_local_storage_elem,
-					map_node))) {
-		if (!is_cursor(elem) && elem_storage(elem)->owner != done &&
-		    iter->get(elem_storage(elem)->owner))
-			break;
-		hlist_del(cursor);
-		hlist_add_behind(cursor, &elem->map_node);
+	last = cursor;
+	for (node = cursor->next; node && left; node = node->next) {
+		/* Does not count: two walks would pass each other's for ever. */
+		if (is_cursor(node_elem(node)))
+			continue;
+		last = node;
+		left--;
+		owner = elem_storage(node_elem(node))->owner;
+		if (iter->get(owner))
+			iter->owners[iter->nr++] = owner;
 	}
-	iter->owner = elem ? elem_storage(elem)->owner : NULL;
-	if (!elem)
-		hlist_del_init(cursor);
+	if (last != cursor) {
+		cursor_move(&iter->begin, cursor);
+		cursor_move(&iter->cursor, last);
+	} else {
+		cursor_remove(&iter->begin);
+		cursor_remove(&iter->cursor);
+	}
 	unlock_bucket(&locks);
 	locks_exit(&locks);
-	return elem;
+	return last != cursor;
 }
 
-/**
- * bpf_local_storage_map_iter_next - the next element of a walk over a map
- * @iter: the walk; it has dealt with @iter->owner, which the caller puts after
- *	this call
- *
- * Context: Between bpf_local_storage_map_iter_start() and _stop().
- * Return: An element, valid until then or its owner, now in @iter->owner, is
- *	put; or NULL at the end.
- */
-struct bpf_local_storage_elem *
-bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter)
+/* Whether the walk has taken an owner and not come to its value. */
+static bool is_to_come(const struct bpf_local_storage_map_iter *iter,
+		       const void *owner)
 {
-	struct bpf_local_storage_elem *elem;
-	/* The reference keeps the address from being another owner's. */
-	const void *done = iter->owner;
+	u32 i;
 
+	for (i = iter->pos; i < iter->nr; i++)
+		if (iter->owners[i] == owner)
+			return true;
+	return false;
+}
+
+/*
+ * Put the cursor back before the first element whose owner was taken in vain.
+ * New elements are in front of all cursors, or where those were which they
+ * replace.
+ */
+static void bucket_return(struct bpf_local_storage_map_iter *iter)
+{
+	struct hlist_node *cursor = &iter->cursor.map_node;
+	struct bpf_local_storage_elem *elem;
+	struct bpf_local_storage_locks locks;
+	struct hlist_node *node;
+
+	locks_enter(&locks);
+	lock_bucket(&locks, iter_bucket(iter));
+	for (node = iter->begin.map_node.next; node != cursor;
+	     node = node->next) {
+		elem = node_elem(node);
+		if (is_cursor(elem) ||
+		    !is_to_come(iter, elem_storage(elem)->owner))
+			continue;
+		hlist_del(cursor);
+		hlist_add_before(cursor, node);
+		break;
+	}
+	unlock_bucket(&locks);
+	locks_exit(&locks);
+}
+
+/* Not under the bucket's lock: an owner may go with it. */
+static void put_owners(struct bpf_local_storage_map_iter *iter)
+{
+	u32 i;
+
+	for (i = 0; i < iter->nr; i++)
+		iter->put(iter->owners[i]);
 	iter->owner = NULL;
-	for (; iter->bucket < BIT(iter->smap->bucket_bits); iter->bucket++) {
-		elem = bucket_next(iter, done);
-		if (elem)
-			return elem;
+	iter->nr = 0;
+	iter->pos = 0;
+}
+
+/* The value of the owner at iter->pos or the first one behind that has one. */
+static void *map_iter_find(struct bpf_local_storage_map_iter *iter)
+{
+	void *value;
+
+	while (iter->bucket < BIT(iter->smap->bucket_bits)) {
+		for (; iter->pos < iter->nr; iter->pos++) {
+			iter->owner = iter->owners[iter->pos];
+			value = owner_lookup(iter->owner, iter->smap);
+			if (value)
+				return value;
+		}
+		put_owners(iter);
+		if (!bucket_take(iter))
+			iter->bucket++;
 	}
 	return NULL;
 }
 
 /**
+ * bpf_local_storage_map_iter_next - the next value of a walk over a map
+ * @iter: the walk; it has dealt with the value that was returned last
+ *
+ * Context: Between bpf_local_storage_map_iter_start() and _stop().
+ * Return: A value, valid until the next call, and in @iter->owner whose it is;
+ *	or NULL at the end.
+ */
+void *bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter)
+{
+	iter->pos++;
+	return map_iter_find(iter);
+}
+
+/**
  * bpf_local_storage_map_iter_start - begin a walk over a map, or resume it
- * @iter: the walk; of a new one only @iter->smap and @iter->get are set
+ * @iter: the walk; of a new one only @iter->smap, @iter->get and @iter->put are
+ *	set
  *
  * Owners that get or lose their value during the walk may be seen or not; all
  * others are seen once, however long the walk pauses.
@@ -132,26 +223,29 @@ bpf_local_storage_map_iter_next(struct bpf_local_storage_map_iter *iter)
  * Context: Process; may sleep until bpf_local_storage_map_iter_stop().
  * Return: As bpf_local_storage_map_iter_next().
  */
-struct bpf_local_storage_elem *
-bpf_local_storage_map_iter_start(struct bpf_local_storage_map_iter *iter)
+void *bpf_local_storage_map_iter_start(struct bpf_local_storage_map_iter *iter)
 {
 	/*
 	 * Pairs with the grace period that frees a deleted element.  Those of
 	 * an owner that is destroyed may not wait for us: we hold a reference.
 	 */
 	rcu_read_lock_trace();
-	return bpf_local_storage_map_iter_next(iter);
+	return map_iter_find(iter);
 }
 
 /**
  * bpf_local_storage_map_iter_stop - let a walk over a map pause
- * @iter: the walk; the caller has put @iter->owner
+ * @iter: the walk, which goes on with the value that was returned last
+ *
+ * No owner is kept while it pauses.
  *
  * Context: Process.
  */
 void bpf_local_storage_map_iter_stop(struct bpf_local_storage_map_iter *iter)
 {
-	iter->owner = NULL;
+	if (iter->pos < iter->nr)
+		bucket_return(iter);
+	put_owners(iter);
 	rcu_read_unlock_trace();
 }
 
@@ -163,15 +257,15 @@ void bpf_local_storage_map_iter_stop(struct bpf_local_storage_map_iter *iter)
  */
 void bpf_local_storage_map_iter_end(struct bpf_local_storage_map_iter *iter)
 {
-	struct bpf_local_storage_bucket *bucket;
 	struct bpf_local_storage_locks locks;
 
-	if (hlist_unhashed(&iter->cursor.map_node))
+	/* Those beside it may be changing the pointers to themselves. */
+	if (hlist_unhashed_lockless(&iter->cursor.map_node))
 		return;
-	bucket = &iter->smap->buckets[iter->bucket];
 	locks_enter(&locks);
-	lock_bucket(&locks, bucket);
-	hlist_del_init(&iter->cursor.map_node);
+	lock_bucket(&locks, iter_bucket(iter));
+	cursor_remove(&iter->begin);
+	cursor_remove(&iter->cursor);
 	unlock_bucket(&locks);
 	locks_exit(&locks);
 }

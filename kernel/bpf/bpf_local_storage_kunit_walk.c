@@ -11,7 +11,8 @@
 
 /* With 16 slots and an index. */
 #define NR_MAPS			40
-#define NR_OWNERS		24
+/* More than a walk takes from a bucket at once, of which there are two. */
+#define NR_OWNERS		40
 
 /* Walks over an owner */
 
@@ -150,10 +151,20 @@ static void a_walk_outlasts_its_owner(struct kunit *test)
 /* Walks over a map */
 
 static const void *refused;
+/* Owners that walks hold. */
+static int taken;
 
 static bool take_owner(void *owner)
 {
-	return owner != refused;
+	if (owner == refused)
+		return false;
+	taken++;
+	return true;
+}
+
+static void put_owner(void *owner)
+{
+	taken--;
 }
 
 struct test_map_walk {
@@ -161,7 +172,21 @@ struct test_map_walk {
 	struct bpf_local_storage_map *smap;
 	struct test_owner *owners[NR_OWNERS];
 	int met[NR_OWNERS];
+	int nr;
 };
+
+/* At which values a walk pauses: one of so many, or none. */
+static const int test_pauses[] = {
+	0, 1, 2, 3, 5, BPF_LOCAL_STORAGE_WALK_BATCH - 1,
+	BPF_LOCAL_STORAGE_WALK_BATCH, BPF_LOCAL_STORAGE_WALK_BATCH + 1,
+};
+
+static void test_pauses_describe(const int *pauses, char *text)
+{
+	snprintf(text, KUNIT_PARAM_DESC_SIZE, "%d", *pauses);
+}
+
+KUNIT_ARRAY_PARAM(test_pauses, test_pauses, test_pauses_describe);
 
 /* A walk over a map in which every owner has a value. */
 static void map_walk_begin(struct test_map_walk *walk)
@@ -170,6 +195,7 @@ static void map_walk_begin(struct test_map_walk *walk)
 	memset(walk->met, 0, sizeof(walk->met));
 	walk->iter.smap = walk->smap;
 	walk->iter.get = take_owner;
+	walk->iter.put = put_owner;
 	refused = NULL;
 }
 
@@ -187,10 +213,9 @@ static void map_walk_prepare(struct kunit *test, struct test_map_walk *walk,
 }
 
 /* Whose value it was, or a negative number. */
-static int map_walk_meet(struct test_map_walk *walk,
-			 struct bpf_local_storage_elem *elem)
+static int map_walk_meet(struct test_map_walk *walk, const u64 *value)
 {
-	u64 i = *(u64 *)bpf_local_storage_value(elem) % 1000;
+	u64 i = *value % 1000;
 
 	if (i >= NR_OWNERS || walk->iter.owner != walk->owners[i])
 		return -1;
@@ -198,17 +223,20 @@ static int map_walk_meet(struct test_map_walk *walk,
 	return i;
 }
 
-/* The next element, after a pause if there is to be one. */
-static struct bpf_local_storage_elem *
-map_walk_next(struct test_map_walk *walk, bool pauses)
+static u64 *map_walk_start(struct test_map_walk *walk)
 {
-	struct bpf_local_storage_elem *elem;
-
-	elem = bpf_local_storage_map_iter_next(&walk->iter);
-	if (!pauses)
-		return elem;
-	bpf_local_storage_map_iter_stop(&walk->iter);
 	return bpf_local_storage_map_iter_start(&walk->iter);
+}
+
+/* The next value, after a pause if it is one of so many. */
+static u64 *map_walk_next(struct test_map_walk *walk, int pauses)
+{
+	u64 *value = bpf_local_storage_map_iter_next(&walk->iter);
+
+	if (!pauses || ++walk->nr % pauses)
+		return value;
+	bpf_local_storage_map_iter_stop(&walk->iter);
+	return map_walk_start(walk);
 }
 
 static void map_walk_end(struct test_map_walk *walk)
@@ -217,8 +245,8 @@ static void map_walk_end(struct test_map_walk *walk)
 	bpf_local_storage_map_iter_end(&walk->iter);
 }
 
-static void expect_no_cursor(struct kunit *test,
-			     struct bpf_local_storage_map *smap)
+static void expect_nothing_left(struct kunit *test,
+				struct bpf_local_storage_map *smap)
 {
 	struct bpf_local_storage_elem *elem;
 	int i;
@@ -226,35 +254,27 @@ static void expect_no_cursor(struct kunit *test,
 	for (i = 0; i < BIT(smap->bucket_bits); i++)
 		hlist_for_each_entry(elem, &smap->buckets[i].elems, map_node)
 			KUNIT_EXPECT_NE(test, elem->tagged_storage, 0);
+	KUNIT_EXPECT_EQ(test, taken, 0);
 	test_check_map(test, smap);
 }
 
-static void test_map_walk(struct kunit *test, bool pauses)
+static void a_walk_over_a_map_meets_every_owner_once(struct kunit *test)
 {
-	struct bpf_local_storage_elem *elem;
+	int pauses = *(const int *)test->param_value;
 	struct test_map_walk walk;
 	int i, strange = 0;
+	u64 *value;
 
 	map_walk_prepare(test, &walk, 0);
-	for (elem = bpf_local_storage_map_iter_start(&walk.iter); elem;
-	     elem = map_walk_next(&walk, pauses))
-		strange += map_walk_meet(&walk, elem) < 0;
+	for (value = map_walk_start(&walk); value;
+	     value = map_walk_next(&walk, pauses))
+		strange += map_walk_meet(&walk, value) < 0;
 	KUNIT_EXPECT_NULL(test, map_walk_next(&walk, pauses));
 	map_walk_end(&walk);
 	KUNIT_EXPECT_EQ(test, strange, 0);
 	for (i = 0; i < NR_OWNERS; i++)
 		KUNIT_EXPECT_EQ(test, walk.met[i], 1);
-	expect_no_cursor(test, walk.smap);
-}
-
-static void a_walk_over_a_map_meets_every_owner_once(struct kunit *test)
-{
-	test_map_walk(test, false);
-}
-
-static void a_walk_over_a_map_may_pause(struct kunit *test)
-{
-	test_map_walk(test, true);
+	expect_nothing_left(test, walk.smap);
 }
 
 /* What can happen to values while a walk is on its way. */
@@ -312,16 +332,16 @@ static bool event_spares(enum test_event event, int i)
 }
 
 static void test_map_walk_with(struct kunit *test, enum test_event event,
-			       bool pauses, u32 flags)
+			       int pauses, u32 flags)
 {
-	struct bpf_local_storage_elem *elem;
 	struct test_map_walk walk;
 	int i, nr = 0, strange = 0;
+	u64 *value;
 
 	map_walk_prepare(test, &walk, flags);
-	for (elem = bpf_local_storage_map_iter_start(&walk.iter); elem;
-	     elem = map_walk_next(&walk, pauses)) {
-		i = map_walk_meet(&walk, elem);
+	for (value = map_walk_start(&walk); value;
+	     value = map_walk_next(&walk, pauses)) {
+		i = map_walk_meet(&walk, value);
 		if (i < 0) {
 			strange++;
 			continue;
@@ -340,7 +360,7 @@ static void test_map_walk_with(struct kunit *test, enum test_event event,
 					    event);
 		test_check(test, walk.owners[i]);
 	}
-	expect_no_cursor(test, walk.smap);
+	expect_nothing_left(test, walk.smap);
 }
 
 static void a_walk_over_a_map_meets_changes(struct kunit *test)
@@ -348,40 +368,42 @@ static void a_walk_over_a_map_meets_changes(struct kunit *test)
 	int event;
 
 	for (event = 0; event < TEST_EVENTS; event++)
-		test_map_walk_with(test, event, false, 0);
+		test_map_walk_with(test, event, 0, 0);
 }
 
 static void a_pausing_walk_over_a_map_meets_changes(struct kunit *test)
 {
+	int pauses = *(const int *)test->param_value;
 	int event;
 
 	/* Values that are made again are new ones for a walk that paused. */
 	for (event = 0; event < MAKE_THIS_AGAIN; event++)
-		test_map_walk_with(test, event, true, BPF_F_STORAGE_NO_SLOT);
+		test_map_walk_with(test, event, pauses, BPF_F_STORAGE_NO_SLOT);
 }
 
 /* What happens while it pauses: the one that it is to go on with goes. */
 static void a_pausing_walk_loses_its_next_value(struct kunit *test)
 {
-	struct bpf_local_storage_elem *elem;
-	struct test_map_walk walk;
 	int i, met = 0, gone = 0, strange = 0;
+	struct test_map_walk walk;
+	u64 *value;
 
 	map_walk_prepare(test, &walk, 0);
-	elem = bpf_local_storage_map_iter_start(&walk.iter);
-	while (elem) {
-		strange += map_walk_meet(&walk, elem) < 0;
+	value = map_walk_start(&walk);
+	while (value) {
+		strange += map_walk_meet(&walk, value) < 0;
 		met++;
-		elem = bpf_local_storage_map_iter_next(&walk.iter);
-		i = elem ? *(u64 *)bpf_local_storage_value(elem) : -1;
+		value = bpf_local_storage_map_iter_next(&walk.iter);
+		i = value ? *value : -1;
 		bpf_local_storage_map_iter_stop(&walk.iter);
+		KUNIT_EXPECT_EQ(test, taken, 0);
 		if (i >= 0) {
 			KUNIT_EXPECT_EQ(test, test_delete(walk.owners[i],
 							  walk.smap), 0L);
-			bpf_local_storage_barrier();
-			gone++;
+			if (!(gone++ % 4))
+				bpf_local_storage_barrier();
 		}
-		elem = bpf_local_storage_map_iter_start(&walk.iter);
+		value = map_walk_start(&walk);
 	}
 	map_walk_end(&walk);
 	KUNIT_EXPECT_EQ(test, strange, 0);
@@ -393,15 +415,15 @@ static void a_pausing_walk_loses_its_next_value(struct kunit *test)
 
 static void a_walk_over_a_map_passes_over_the_dying(struct kunit *test)
 {
-	struct bpf_local_storage_elem *elem;
 	struct test_map_walk walk;
 	int i, strange = 0;
+	u64 *value;
 
 	map_walk_prepare(test, &walk, 0);
 	refused = walk.owners[5];
-	for (elem = bpf_local_storage_map_iter_start(&walk.iter); elem;
-	     elem = map_walk_next(&walk, false))
-		strange += map_walk_meet(&walk, elem) < 0;
+	for (value = map_walk_start(&walk); value;
+	     value = map_walk_next(&walk, 0))
+		strange += map_walk_meet(&walk, value) < 0;
 	map_walk_end(&walk);
 	KUNIT_EXPECT_EQ(test, strange, 0);
 	for (i = 0; i < NR_OWNERS; i++)
@@ -411,24 +433,24 @@ static void a_walk_over_a_map_passes_over_the_dying(struct kunit *test)
 /* A walk passes the cursors of others, which may end early. */
 static void walks_over_a_map_do_not_disturb_each_other(struct kunit *test)
 {
-	struct bpf_local_storage_elem *elem, *found;
 	struct test_map_walk walk, other;
 	int i, nr = 0, strange = 0;
+	u64 *value, *found;
 
 	map_walk_prepare(test, &walk, 0);
 	other = walk;
-	elem = bpf_local_storage_map_iter_start(&walk.iter);
-	while (elem) {
-		strange += map_walk_meet(&walk, elem) < 0;
+	value = map_walk_start(&walk);
+	while (value) {
+		strange += map_walk_meet(&walk, value) < 0;
 		map_walk_begin(&other);
-		found = bpf_local_storage_map_iter_start(&other.iter);
+		found = map_walk_start(&other);
 		for (i = 0; i < nr; i++) {
 			strange += map_walk_meet(&other, found) < 0;
-			found = map_walk_next(&other, false);
+			found = map_walk_next(&other, 0);
 		}
 		KUNIT_EXPECT_NOT_NULL(test, found);
 		bpf_local_storage_map_iter_stop(&other.iter);
-		elem = bpf_local_storage_map_iter_next(&walk.iter);
+		value = bpf_local_storage_map_iter_next(&walk.iter);
 		test_check_map(test, walk.smap);
 		bpf_local_storage_map_iter_end(&other.iter);
 		nr++;
@@ -437,7 +459,7 @@ static void walks_over_a_map_do_not_disturb_each_other(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, strange, 0);
 	for (i = 0; i < NR_OWNERS; i++)
 		KUNIT_EXPECT_EQ(test, walk.met[i], 1);
-	expect_no_cursor(test, walk.smap);
+	expect_nothing_left(test, walk.smap);
 }
 
 /* Copies */
@@ -775,10 +797,11 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(a_walk_does_not_meet_what_was_deleted),
 	KUNIT_CASE(a_walk_outlasts_its_index),
 	KUNIT_CASE(a_walk_outlasts_its_owner),
-	KUNIT_CASE(a_walk_over_a_map_meets_every_owner_once),
-	KUNIT_CASE(a_walk_over_a_map_may_pause),
+	KUNIT_CASE_PARAM(a_walk_over_a_map_meets_every_owner_once,
+			 test_pauses_gen_params),
 	KUNIT_CASE(a_walk_over_a_map_meets_changes),
-	KUNIT_CASE(a_pausing_walk_over_a_map_meets_changes),
+	KUNIT_CASE_PARAM(a_pausing_walk_over_a_map_meets_changes,
+			 test_pauses_gen_params),
 	KUNIT_CASE(a_pausing_walk_loses_its_next_value),
 	KUNIT_CASE(a_walk_over_a_map_passes_over_the_dying),
 	KUNIT_CASE(walks_over_a_map_do_not_disturb_each_other),

@@ -24,6 +24,11 @@ static notrace bool bpf_sk_storage_hold(void *owner)
 	return refcount_inc_not_zero(&((struct sock *)owner)->sk_refcnt);
 }
 
+static void bpf_sk_storage_put(void *owner)
+{
+	sock_put(owner);
+}
+
 static void *sk_seq_start(struct seq_file *seq, loff_t *pos)
 {
 	if (!*pos)
@@ -31,50 +36,40 @@ static void *sk_seq_start(struct seq_file *seq, loff_t *pos)
 	return bpf_local_storage_map_iter_start(seq->private);
 }
 
-static void *sk_seq_next(struct seq_file *seq, void *elem, loff_t *pos)
+static void *sk_seq_next(struct seq_file *seq, void *value, loff_t *pos)
 {
-	struct bpf_local_storage_map_iter *iter = seq->private;
-	struct sock *sk = iter->owner;
-
 	++*pos;
-	elem = bpf_local_storage_map_iter_next(iter);
-	sock_put(sk);
-	return elem;
+	return bpf_local_storage_map_iter_next(seq->private);
 }
 
-static int sk_seq_run(struct seq_file *seq, struct bpf_local_storage_elem *elem)
+static int sk_seq_run(struct seq_file *seq, void *value)
 {
 	struct bpf_local_storage_map_iter *iter = seq->private;
 	struct bpf_iter__bpf_sk_storage_map ctx = {
 		.map = &iter->smap->map,
 		.sk = iter->owner,
+		.value = value,
 	};
 	struct bpf_iter_meta meta = { .seq = seq };
 	struct bpf_prog *prog;
 
-	prog = bpf_iter_get_info(&meta, !elem);
+	prog = bpf_iter_get_info(&meta, !value);
 	if (!prog)
 		return 0;
 	ctx.meta = &meta;
-	if (elem)
-		ctx.value = bpf_local_storage_value(elem);
 	return bpf_iter_run_prog(prog, &ctx);
 }
 
-static int sk_seq_show(struct seq_file *seq, void *elem)
+static int sk_seq_show(struct seq_file *seq, void *value)
 {
-	return sk_seq_run(seq, elem);
+	return sk_seq_run(seq, value);
 }
 
-static void sk_seq_stop(struct seq_file *seq, void *elem)
+static void sk_seq_stop(struct seq_file *seq, void *value)
 {
-	struct bpf_local_storage_map_iter *iter = seq->private;
-
-	if (!elem)
+	if (!value)
 		sk_seq_run(seq, NULL);
-	else
-		sock_put(iter->owner);
-	bpf_local_storage_map_iter_stop(iter);
+	bpf_local_storage_map_iter_stop(seq->private);
 }
 
 static const struct seq_operations sk_seq_ops = {
@@ -92,6 +87,7 @@ static int sk_seq_init(void *private, struct bpf_iter_aux_info *aux)
 	bpf_map_inc_with_uref(aux->map);
 	iter->smap = to_local_storage_map(aux->map);
 	iter->get = bpf_sk_storage_hold;
+	iter->put = bpf_sk_storage_put;
 	return 0;
 }
 
