@@ -51,11 +51,16 @@ static bool has_room(const struct embedded_copies *copies)
 }
 
 static void collect_embedded(struct embedded_copies *copies,
-			     struct bpf_local_storage *from)
+			     struct bpf_local_storage *from,
+			     const struct bpf_local_storage_kind *kind)
 {
 	struct bpf_local_storage_elem *elem;
 	struct bpf_local_storage_iter iter;
 
+	copies->nr = 0;
+	copies->bytes = 0;
+	copies->nr_slots = kind_nr_slots(kind);
+	copies->others = false;
 	iter_init(&iter, from);
 	while ((elem = iter_next(&iter))) {
 		if (!is_cloned(elem->map))
@@ -145,39 +150,27 @@ static bool storage_publish_copies(struct bpf_local_storage *storage,
 }
 
 /*
- * Give an owner that nobody can see a storage with as many copies as fit in;
- * sets *others if there are more.
+ * Give an owner that nobody can see a storage with the copies in it; copies->nr
+ * is not 0.  If that cannot be, they count as others.
  */
-static int clone_into_storage(struct bpf_local_storage *from, void *owner,
-			      const struct bpf_local_storage_kind *kind,
-			      bool *others)
+static int clone_embedded(struct embedded_copies *copies, void *owner,
+			  const struct bpf_local_storage_kind *kind)
 {
-	/* What is not set is not looked at. */
-	struct embedded_copies copies __uninitialized;
-	struct bpf_local_storage *storage;
-	struct bpf_local_storage_map *smap;
-
-	copies.nr = 0;
-	copies.bytes = 0;
-	copies.nr_slots = kind_nr_slots(kind);
-	copies.others = false;
-	collect_embedded(&copies, from);
-	*others = copies.others;
-	if (!copies.nr)
-		return 0;
 	/* The memory is charged to whoever made this one of the maps. */
-	smap = copies.elems[0]->map;
+	struct bpf_local_storage_map *smap = copies->elems[0]->map;
+	struct bpf_local_storage *storage;
+
 	if (!atomic64_inc_not_zero(&smap->map.refcnt)) {
-		*others = true;
+		copies->others = true;
 		return 0;
 	}
-	storage = storage_alloc(owner, smap, NULL, copies.nr_slots,
-				copies.bytes, GFP_ATOMIC);
+	storage = storage_alloc(owner, smap, NULL, copies->nr_slots,
+				copies->bytes, GFP_ATOMIC);
 	bpf_map_put(&smap->map);
 	if (IS_ERR(storage))
 		return PTR_ERR(storage);
-	lay_embedded(storage, &copies);
-	if (!storage_publish_copies(storage, owner, kind, copies.nr))
+	lay_embedded(storage, copies);
+	if (!storage_publish_copies(storage, owner, kind, copies->nr))
 		bpf_local_storage_free_unpublished(owner, smap, storage);
 	return 0;
 }
@@ -226,11 +219,13 @@ static noinline int clone_others(struct bpf_local_storage *from, void *owner)
 int bpf_local_storage_clone(struct bpf_local_storage *from, void *owner,
 			    const struct bpf_local_storage_kind *kind)
 {
-	bool others;
+	/* What is not set is not looked at. */
+	struct embedded_copies copies __uninitialized;
 	int err;
 
-	err = clone_into_storage(from, owner, kind, &others);
-	if (err || !others)
+	collect_embedded(&copies, from, kind);
+	err = copies.nr ? clone_embedded(&copies, owner, kind) : 0;
+	if (err || !copies.others)
 		return err;
 	return clone_others(from, owner);
 }
