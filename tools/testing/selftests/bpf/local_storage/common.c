@@ -211,6 +211,31 @@ bool has_room_for(int size)
 	return size <= 8000 || !is_late() || !is_stock();
 }
 
+int iter_link(struct bpf_program *prog, int map)
+{
+	union bpf_iter_link_info info = { .map.map_fd = map };
+	struct bpf_link_create_opts opts = { .sz = sizeof(opts) };
+	int fd;
+
+	if (map != NO_MAP) {
+		opts.iter_info = &info;
+		opts.iter_info_len = sizeof(info);
+	}
+	fd = bpf_link_create(bpf_program__fd(prog), 0, BPF_TRACE_ITER, &opts);
+	return fd < 0 ? -errno : fd;
+}
+
+int iter_over(struct bpf_program *prog, int map)
+{
+	int link = iter_link(prog, map), fd;
+
+	if (link < 0)
+		return link;
+	fd = bpf_iter_create(link);
+	close(link);
+	return fd < 0 ? -errno : fd;
+}
+
 __u64 find_only_pcpu_hot(void)
 {
 	unsigned long long address, found = 0;

@@ -115,6 +115,10 @@ void on_cpu(int cpu);
 /* Run a program that needs no input; its return value, or an errno. */
 int run_program(struct bpf_program *prog);
 
+/* An iterator over a map, or NO_MAP: its link or file, or the negative errno. */
+int iter_link(struct bpf_program *prog, int map);
+int iter_over(struct bpf_program *prog, int map);
+
 /* For progs/preempt.h. */
 __u64 find_only_pcpu_hot(void);
 

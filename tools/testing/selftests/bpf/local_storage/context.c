@@ -69,16 +69,13 @@ static void weigh(struct maps *maps, struct context *skel)
 /* Delete what can be deleted: the rest has to go by itself. */
 static void empty(struct context *skel)
 {
-	struct bpf_link *link;
-	int root = root_cgroup(), fd;
+	int fd = iter_over(skel->progs.delete_all, NO_MAP);
+	int root = root_cgroup();
 	char c;
 
-	link = bpf_program__attach_iter(skel->progs.delete_all, NULL);
-	fd = bpf_iter_create(bpf_link__fd(link));
 	while (read(fd, &c, 1) > 0)
 		;
 	close(fd);
-	bpf_link__destroy(link);
 	bpf_map_delete_elem(bpf_map__fd(skel->maps.cgroups), &root);
 	close(root);
 }

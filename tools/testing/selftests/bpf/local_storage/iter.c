@@ -41,33 +41,6 @@ static void set_close(struct set *set)
 	memset(set, 0, sizeof(*set));
 }
 
-/* The link's fd, or the negative errno. */
-static int link_to(struct bpf_program *prog, int map)
-{
-	union bpf_iter_link_info info = { .map.map_fd = map };
-	struct bpf_link_create_opts opts = { .sz = sizeof(opts) };
-	int fd;
-
-	if (map != NO_MAP) {
-		opts.iter_info = &info;
-		opts.iter_info_len = sizeof(info);
-	}
-	fd = bpf_link_create(bpf_program__fd(prog), 0, BPF_TRACE_ITER, &opts);
-	return fd < 0 ? -errno : fd;
-}
-
-/* The iterator's fd, or the negative errno. */
-static int iter_over(struct bpf_program *prog, int map)
-{
-	int link = link_to(prog, map), fd;
-
-	if (link < 0)
-		return link;
-	fd = bpf_iter_create(link);
-	close(link);
-	return fd < 0 ? -errno : fd;
-}
-
 /* All text of an iterator, by reads of some size; NULL if one fails. */
 static char *text_of(int fd, size_t size, size_t *len)
 {
@@ -335,7 +308,7 @@ TEST_F(iter, one_link_is_good_for_many_passes)
 	int link;
 
 	OPEN_SET(10);
-	link = link_to(self->skel->progs.dump, self->map);
+	link = iter_link(self->skel->progs.dump, self->map);
 	ASSERT_GE(link, 0);
 	for (int i = 0; i < 3; i++) {
 		self->fd = bpf_iter_create(link);
@@ -354,7 +327,7 @@ TEST_F(iter, the_link_takes_another_program)
 	int link;
 
 	OPEN_SET(10);
-	link = link_to(self->skel->progs.dump_end, self->map);
+	link = iter_link(self->skel->progs.dump_end, self->map);
 	ASSERT_GE(link, 0);
 	ASSERT_EQ(bpf_link_update(link,
 				  bpf_program__fd(self->skel->progs.dump),
@@ -537,7 +510,7 @@ TEST_F(iter, it_holds_the_map)
 	__u32 id = id_of(map);
 
 	ASSERT_EQ(set_open(&self->set, 10, map), 0);
-	link = link_to(self->skel->progs.dump, map);
+	link = iter_link(self->skel->progs.dump, map);
 	ASSERT_GE(link, 0);
 	close(map);
 	EXPECT_FALSE(id_is_gone(id));
@@ -594,7 +567,7 @@ TEST_F(iter, sockets_may_close_between_reads)
 
 TEST_F(iter, it_takes_a_map)
 {
-	EXPECT_EQ(link_to(self->skel->progs.dump, NO_MAP), -EBADF);
+	EXPECT_EQ(iter_link(self->skel->progs.dump, NO_MAP), -EBADF);
 }
 
 TEST_F(iter, other_maps_are_refused)
@@ -604,13 +577,13 @@ TEST_F(iter, other_maps_are_refused)
 	int null = open("/dev/null", O_RDWR), sk = tcp_socket();
 	struct bpf_program *prog = self->skel->progs.dump;
 
-	EXPECT_EQ(link_to(prog, 0), -EBADF);
-	EXPECT_EQ(link_to(prog, -2), -EBADF);
-	EXPECT_EQ(link_to(prog, 100000), -EBADF);
-	EXPECT_EQ(link_to(prog, null), -EINVAL);
-	EXPECT_EQ(link_to(prog, sk), -EINVAL);
-	EXPECT_EQ(link_to(prog, array), -EINVAL);
-	EXPECT_EQ(link_to(prog, hash), -EINVAL);
+	EXPECT_EQ(iter_link(prog, 0), -EBADF);
+	EXPECT_EQ(iter_link(prog, -2), -EBADF);
+	EXPECT_EQ(iter_link(prog, 100000), -EBADF);
+	EXPECT_EQ(iter_link(prog, null), -EINVAL);
+	EXPECT_EQ(iter_link(prog, sk), -EINVAL);
+	EXPECT_EQ(iter_link(prog, array), -EINVAL);
+	EXPECT_EQ(iter_link(prog, hash), -EINVAL);
 	close(array);
 	close(hash);
 	close(null);
@@ -631,14 +604,14 @@ TEST_F(iter, access_beyond_the_value_is_refused)
 		for (int k = 0; k < ARRAY_SIZE(sizes); k++) {
 			map = create_with(sizes[k], 0);
 			ASSERT_GE(map, 0);
-			EXPECT_EQ(link_to(progs[i], map), -EACCES)
+			EXPECT_EQ(iter_link(progs[i], map), -EACCES)
 				TH_LOG("program %d, size %u", i, sizes[k]);
 			close(map);
 		}
-		fd = link_to(progs[i], exact);
+		fd = iter_link(progs[i], exact);
 		EXPECT_GE(fd, 0);
 		close(fd);
-		fd = link_to(progs[i], larger);
+		fd = iter_link(progs[i], larger);
 		EXPECT_GE(fd, 0);
 		close(fd);
 	}
@@ -648,7 +621,7 @@ TEST_F(iter, access_beyond_the_value_is_refused)
 
 TEST_F(iter, the_link_shows_its_map)
 {
-	int link = link_to(self->skel->progs.dump, self->map);
+	int link = iter_link(self->skel->progs.dump, self->map);
 	char name[64] = {};
 	struct bpf_link_info info = {
 		.iter.target_name = (__u64)name,
@@ -683,7 +656,7 @@ static bool fdinfo_has(int fd, const char *wanted)
 
 TEST_F(iter, fdinfo_shows_the_map)
 {
-	int link = link_to(self->skel->progs.dump, self->map);
+	int link = iter_link(self->skel->progs.dump, self->map);
 
 	ASSERT_GE(link, 0);
 	EXPECT_TRUE(fdinfo_has(link, "link_type:\titer\n"));

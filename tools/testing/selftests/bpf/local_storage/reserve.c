@@ -326,16 +326,11 @@ TEST_F(maps, what_can_sleep_cannot_use_them)
 
 TEST_F(maps, there_is_nothing_to_iterate_over)
 {
-	union bpf_iter_link_info info = {};
-	LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info,
-		    .link_info_len = sizeof(info));
 	struct iter *skel = iter__open_and_load();
 
 	ASSERT_NE(skel, NULL);
 	ASSERT_GE(self->maps[0] = reserved(8), 0);
-	info.map.map_fd = self->maps[0];
-	EXPECT_EQ(bpf_program__attach_iter(skel->progs.dump, &opts), NULL);
-	EXPECT_EQ(errno, EOPNOTSUPP);
+	EXPECT_EQ(iter_link(skel->progs.dump, self->maps[0]), -EOPNOTSUPP);
 	iter__destroy(skel);
 }
 

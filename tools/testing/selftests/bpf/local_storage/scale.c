@@ -79,22 +79,15 @@ static int give_values(int map, const int *sockets)
 /* The number of values that the iterator shows, or the negative errno. */
 static long long walk(struct scale *skel, int map)
 {
-	union bpf_iter_link_info info = { .map.map_fd = map };
-	LIBBPF_OPTS(bpf_iter_attach_opts, opts, .link_info = &info,
-		    .link_info_len = sizeof(info));
-	struct bpf_link *link;
+	int fd = iter_over(skel->progs.walk, map);
 	char byte;
-	int fd;
 
-	link = bpf_program__attach_iter(skel->progs.walk, &opts);
-	if (!link)
-		return -errno;
-	fd = bpf_iter_create(bpf_link__fd(link));
+	if (fd < 0)
+		return fd;
 	/* It stops from time to time, to be asked to go on. */
 	while (read(fd, &byte, 1) < 0 && errno == EAGAIN)
 		;
 	close(fd);
-	bpf_link__destroy(link);
 	return skel->bss->walked;
 }
 
