@@ -28,6 +28,8 @@ help:
 	@echo "make schedulers"
 	@echo "             run the kernel's own schedulers that use local storage"
 	@echo "make kunit   run the core's KUnit tests, natively and on 32 bits"
+	@echo "make mutants plant faults in the core, and see that these tests fail;"
+	@echo "             half an hour"
 	@echo "make lint    run the linters over what is in this repository"
 	@echo "make build   prepare the kernel tree build/BASE/src/ours and build it"
 	@echo "make series  write the patches for git am to build/series/BASE"
@@ -73,6 +75,9 @@ schedulers: setup
 kunit: setup
 	@vm/kunit
 
+mutants: setup
+	@vm/mutate
+
 lint: setup
 	@lint/run
 
@@ -99,4 +104,4 @@ clean:
 	@base/install --undo
 
 .PHONY: help demo check fuzz stress coverage bench scale upstream-check \
-	schedulers kunit lint series apply series-check series-build build setup clean
+	schedulers kunit mutants lint series apply series-check series-build build setup clean
