@@ -202,8 +202,11 @@ static int region_create_irqs_off(struct bpf_sk_region *region, u64 *cookie,
 				return -EBUSY;
 			before = READ_ONCE(*cookie);
 		}
-		if (before == region->cookie)
+		if (before == region->cookie) {
+			/* Pairs with the release of whoever made the value. */
+			smp_acquire__after_ctrl_dep();
 			return -EEXIST;
+		}
 		/* Pairs with itself: one of two creators succeeds. */
 	} while (!try_cmpxchg(cookie, &before, this_creator(region)));
 
