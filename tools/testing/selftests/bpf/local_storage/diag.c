@@ -3,6 +3,7 @@
 #include "harness.h"
 #include "inet_diag.h"
 #include "refused.skel.h"
+#include "scarce.h"
 #include <linux/capability.h>
 #include <sys/syscall.h>
 
@@ -364,6 +365,25 @@ static const struct {
 	{ "nest cuts the first", 8, 8, -9, 2 },
 	{ "nest cuts the first's header", 8, 8, -13, 2 },
 };
+
+TEST_F(diag, a_request_may_find_no_memory)
+{
+	struct request r;
+
+	if (!can_be_scarce())
+		SKIP(return, "no fault injection in this kernel");
+	ASSERT_EQ(begin_scarcity("bpf_sk_storage_diag_alloc"), 0);
+	ask_storage(&r, AF_INET, IPPROTO_TCP, &self->fds[ONE], 1);
+	run_out(1, 1);
+	EXPECT_EQ(outcome(&r), -ENOMEM);
+	EXPECT_TRUE(ran_out());
+	EXPECT_EQ(outcome(&r), 0);
+	ask_one(&r, self->sk, &self->addr, &self->peer);
+	run_out(1, 1);
+	EXPECT_EQ(outcome(&r), -ENOMEM);
+	EXPECT_TRUE(ran_out());
+	end_scarcity();
+}
 
 TEST_F(diag, wrong_lengths_are_refused)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Charging, limits, failing allocations, and that everything comes back. */
 #include "harness.h"
-#include "net.h"
-#include "sockopt.skel.h"
+#include "operate.h"
+#include "scarce.h"
 #include <sched.h>
 #include <sys/syscall.h>
 
@@ -200,9 +200,51 @@ static int fail_each(int map, int sk)
 
 TEST_F(failing, every_allocation_of_a_first_value_may_fail)
 {
-	EXPECT_GE(fail_each(self->maps[0], self->sk), 1);
-	EXPECT_EQ(bpf_map_delete_elem(self->maps[0], &self->sk), 0);
-	EXPECT_EQ(optmem(self->sk), 0);
+	/* Together with what the owner keeps it in, or not; and an index. */
+	static const struct { __u32 size, flags; int allocations; } firsts[] = {
+		{ 8, 0, 1 }, { 1000, 0, 2 },
+		{ 8, BPF_F_STORAGE_NO_SLOT, 2 },
+		{ 1000, BPF_F_STORAGE_NO_SLOT, 3 },
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(firsts); i++) {
+		int map = create_with(firsts[i].size, firsts[i].flags);
+
+		EXPECT_GE(fail_each(map, self->sk), firsts[i].allocations)
+			TH_LOG("map %d", i);
+		EXPECT_EQ(bpf_map_delete_elem(map, &self->sk), 0);
+		EXPECT_EQ(optmem(self->sk), 0);
+		close(map);
+	}
+}
+
+TEST_F(failing, every_allocation_by_a_program_may_fail)
+{
+	struct operator operator = {};
+	int n, missing = 0;
+
+	ASSERT_EQ(start_operator(&operator), 0);
+	for (n = 1; n < 100; n++) {
+		struct answer answer;
+		bool pending;
+
+		fail_nth(n);
+		answer = operate(self->sk, MAIN_MAP, DO_CREATE, 0);
+		pending = failure_pending();
+		fail_nth(0);
+		if (!answer.err && pending)
+			break;
+		if (answer.err == -1)
+			missing++;
+		else if (answer.err)
+			EXPECT_EQ(answer.err, -ENOMEM);
+		EXPECT_EQ(!optmem(self->sk), !!answer.err);
+		operate(self->sk, MAIN_MAP, DO_DELETE, 0);
+	}
+	EXPECT_LT(n, 100);
+	/* One of them is the helper's, and another may be what pays for it. */
+	EXPECT_GE(missing, 1);
+	end_operator(&operator);
 }
 
 TEST_F(failing, every_allocation_of_a_further_value_may_fail)
@@ -232,28 +274,161 @@ TEST_F(failing, replacement_keeps_the_old_value)
 	EXPECT_EQ(seen, 5);
 }
 
-TEST_F(failing, every_allocation_of_a_map_may_fail)
-{
-	struct btf *btf = types_for(8);
-	struct spec spec = spec_for(btf, 8);
-	bool pending;
-	int fd, n;
+/* Maps, for which there is no memory at all from some moment on. */
 
-	for (n = 1; n < 100; n++) {
-		fail_nth(n);
-		fd = create(&spec);
-		pending = failure_pending();
-		fail_nth(0);
-		if (fd >= 0)
-			close(fd);
-		else
-			EXPECT_EQ(fd, -ENOMEM);
-		if (pending)
-			break;
+#define SCARCE_MAPS	100
+
+FIXTURE(scarce) {
+	int maps[SCARCE_MAPS];
+};
+
+EVERY_KIND(scarce);
+
+FIXTURE_SETUP(scarce)
+{
+	if (!can_be_scarce())
+		SKIP(return, "no fault injection in this kernel");
+	ASSERT_EQ(begin_scarcity("bpf_local_storage_map_alloc"), 0);
+}
+
+FIXTURE_TEARDOWN(scarce)
+{
+	for (int i = 0; i < SCARCE_MAPS; i++)
+		if (self->maps[i] > 0)
+			close(self->maps[i]);
+	end_scarcity();
+}
+
+/*
+ * Try to create a map with memory from the first, the second, ... allocation on
+ * missing, until one succeeds because it makes fewer; sets *failed to how many
+ * did not.
+ */
+static int create_at_last(__u32 type, int *failed)
+{
+	int fd;
+
+	for (*failed = 0;; ++*failed) {
+		run_out(1, *failed + 1);
+		fd = create_kind(type, 8, 0);
+		if (!ran_out() || fd != -ENOMEM)
+			return fd;
 	}
-	EXPECT_GT(n, 2);
-	EXPECT_LT(n, 100);
-	btf__free(btf);
+}
+
+TEST_F(scarce, every_allocation_of_a_map_may_fail)
+{
+	int failed, most = 0;
+
+	for (int i = 0; i < SCARCE_MAPS; i++) {
+		self->maps[i] = create_at_last(variant->type, &failed);
+		ASSERT_GT(self->maps[i], 0);
+		/* The map, and its buckets. */
+		EXPECT_GE(failed, 2);
+		most = failed > most ? failed : most;
+	}
+	/* Beyond the 62nd, numbers take memory. */
+	EXPECT_GE(most, 3);
+	/* What was not made has given its number back. */
+	EXPECT_LT(map_number(), SCARCE_MAPS * 3 / 2);
+}
+
+/* Memory of each CPU, for programs that may run anywhere. */
+
+FIXTURE(per_cpu) {
+	int *maps, nr, outer;
+};
+
+static int use_by_program(int map, int outer)
+{
+	struct bpf_insn insns[] = {
+		{ BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_MAP_FD, 0, map }, {},
+		{ BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0 },
+		{ BPF_JMP | BPF_EXIT },
+	};
+	int prog = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "use", "GPL",
+				 insns, ARRAY_SIZE(insns), NULL);
+
+	if (prog < 0)
+		return prog;
+	close(prog);
+	return 0;
+}
+
+static int use_in_outer(int map, int outer)
+{
+	return bpf_map_update_elem(outer, &(int){ 0 }, &map, 0);
+}
+
+FIXTURE_VARIANT(per_cpu) {
+	int (*use)(int map, int outer);
+	/* Which of the two allocations fails, and what that comes to. */
+	int which, err;
+};
+
+FIXTURE_VARIANT_ADD(per_cpu, first_of_a_program) {
+	use_by_program, 1, -ENOMEM
+};
+
+FIXTURE_VARIANT_ADD(per_cpu, second_of_a_program) {
+	use_by_program, 2, -ENOMEM
+};
+
+FIXTURE_VARIANT_ADD(per_cpu, first_of_an_outer_map) {
+	use_in_outer, 1, -EINVAL
+};
+
+FIXTURE_VARIANT_ADD(per_cpu, second_of_an_outer_map) {
+	use_in_outer, 2, -EINVAL
+};
+
+#define PER_CPU_MAPS	900
+
+FIXTURE_SETUP(per_cpu)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts);
+	int template = create_with(8, 0);
+
+	if (!can_be_scarce())
+		SKIP(return, "no fault injection in this kernel");
+	self->maps = calloc(PER_CPU_MAPS, sizeof(int));
+	ASSERT_NE(self->maps, NULL);
+	opts.inner_map_fd = template;
+	self->outer = bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, "outer", 4, 4,
+				     1, &opts);
+	close(template);
+	ASSERT_GE(self->outer, 0);
+	ASSERT_EQ(begin_scarcity("bpf_mem_alloc_init"), 0);
+}
+
+FIXTURE_TEARDOWN(per_cpu)
+{
+	if (!self->maps)
+		return;
+	end_scarcity();
+	for (int i = 0; i < self->nr; i++)
+		close(self->maps[i]);
+	close(self->outer);
+	free(self->maps);
+}
+
+TEST_F(per_cpu, memory_may_run_out)
+{
+	int map = NO_MAP, err = 0;
+
+	/* Most allocations find room in pages that are there. */
+	while (!err && self->nr < PER_CPU_MAPS) {
+		map = create_with(8, 0);
+		ASSERT_GE(map, 0);
+		self->maps[self->nr++] = map;
+		run_out(variant->which, 1);
+		err = variant->use(map, self->outer);
+		ran_out();
+	}
+	TH_LOG("the %dth map", self->nr);
+	EXPECT_EQ(err, variant->err);
+	/* Once there is some again, nothing is in its way. */
+	EXPECT_EQ(variant->use(map, self->outer), 0);
 }
 
 TEST_F(charge, socket_close_frees_the_elements)

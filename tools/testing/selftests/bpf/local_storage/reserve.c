@@ -3,6 +3,7 @@
 #include "harness.h"
 #include "inet_diag.h"
 #include "operate.h"
+#include "scarce.h"
 #include "iter.skel.h"
 #include "reserve.skel.h"
 #include <ctype.h>
@@ -154,6 +155,20 @@ TEST_F(maps, there_is_room_for_so_many)
 	EXPECT_EQ(reserved(1), -ENOSPC);
 	drop(&self->maps[1]);
 	EXPECT_GE(self->maps[1] = reserved_soon(8), 0);
+}
+
+TEST_F(maps, a_new_one_may_find_no_memory)
+{
+	if (!can_be_scarce())
+		SKIP(return, "no fault injection in this kernel");
+	ASSERT_EQ(begin_scarcity("bpf_sk_region_alloc"), 0);
+	run_out(1, 1);
+	EXPECT_EQ(reserved(8), -ENOMEM);
+	EXPECT_TRUE(ran_out());
+	/* Nothing is reserved for it. */
+	EXPECT_EQ(number_in(RESERVE, "map"), -1);
+	end_scarcity();
+	FILL();
 }
 
 TEST_F(maps, the_largest_takes_all)

@@ -4,6 +4,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "progs/failslab.h"
 #include "progs/shared.h"
 
 char _license[] SEC("license") = "GPL";
@@ -175,16 +176,6 @@ int BPF_PROG(clone_ends, const struct sock *sk)
 {
 	cloning_cpu = -1;
 	return 0;
-}
-
-/* What a debug kernel notes for itself; it can do without. */
-static bool is_debugging(struct kmem_cache *cache)
-{
-	char name[16] = {};
-
-	bpf_probe_read_kernel_str(name, sizeof(name), cache->name);
-	return !bpf_strncmp(name, 8, "kmemleak") ||
-	       !bpf_strncmp(name, 13, "debug_objects");
 }
 
 SEC("?fmod_ret/should_failslab")
