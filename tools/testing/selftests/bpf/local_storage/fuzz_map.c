@@ -524,6 +524,9 @@ static __u64 any_flags(const struct call *call)
 	bool may_lock = one_in(call->map->has_lock ? 2 : 24);
 	__u64 mode = one_in(2) ? below(3) : BPF_ANY;
 
+	/* The least that is wrong, and the next bit. */
+	if (one_in(24))
+		mode = one_in(2) ? BPF_EXIST + 1 : BPF_F_LOCK << 1;
 	return one_in(24) ? odd_number() : mode | (may_lock ? BPF_F_LOCK : 0);
 }
 

@@ -21,6 +21,8 @@ enum kind { SOCKET, TASK, CGROUP_, INODE, KINDS };
 static const __u32 sizes[] = { 8, 8, 300, 1 };
 
 #define SIZES	ARRAY_SIZE(sizes)
+/* Maps that programs do not use, but whose values may be in their way. */
+#define OTHERS	4
 
 /* What programs share with the test. */
 struct control {
@@ -104,7 +106,8 @@ static int offset_in(const char *type, const char *member)
 /* Maps, owners, and what they have before each run */
 
 FIXTURE(programs) {
-	int maps[KINDS][SIZES], outer[KINDS], control, hash;
+	int maps[KINDS][SIZES], others[KINDS][OTHERS];
+	int outer[KINDS], control, hash;
 	int listener, client, child, udp, self, cgroup;
 	struct control memory;
 	int objects, loaded, inlined;
@@ -145,17 +148,19 @@ static int open_owners(TESTED *self)
 
 static int open_maps(TESTED *self)
 {
-	__u32 flags;
+	const __u32 no_slot = is_stock() ? 0 : BPF_F_STORAGE_NO_SLOT;
 
 	for (int kind = 0; kind < KINDS; kind++) {
 		for (int i = 0; i < SIZES; i++) {
-			flags = i == 1 && !is_stock() ? BPF_F_STORAGE_NO_SLOT :
-							0;
 			self->maps[kind][i] = create_kind(storage_types[kind],
-							  sizes[i], flags);
+							  sizes[i],
+							  i == 1 ? no_slot : 0);
 			if (self->maps[kind][i] < 0)
 				return self->maps[kind][i];
 		}
+		for (int i = 0; i < OTHERS; i++)
+			self->others[kind][i] = create_kind(storage_types[kind],
+							    8, no_slot);
 		self->outer[kind] = new_outer(self->maps[kind][0]);
 	}
 	self->control = bpf_map_create(BPF_MAP_TYPE_ARRAY, "control", 4,
@@ -185,6 +190,8 @@ static void close_maps(TESTED *self)
 		close(self->outer[kind]);
 		for (int i = 0; i < SIZES; i++)
 			close(self->maps[kind][i]);
+		for (int i = 0; i < OTHERS; i++)
+			close(self->others[kind][i]);
 	}
 	close(self->control);
 	close(self->hash);
@@ -601,21 +608,39 @@ static void list_owners(const TESTED *self, enum kind kind, int *owners)
 		owners[0] = kind == TASK ? self->self : self->cgroup;
 }
 
+static void set_value(int map, int owner, const void *value, bool wanted)
+{
+	if (wanted)
+		PATIENTLY(bpf_map_update_elem(map, &owner, value, BPF_ANY));
+	else
+		bpf_map_delete_elem(map, &owner);
+}
+
+/* In one of these maps at most: where there are few, they meet in an index. */
+static void set_other_value(const TESTED *self, enum kind kind, int owner,
+			    __u64 choice)
+{
+	__u64 which = choice % (OTHERS + 1);
+
+	for (int i = 0; i < OTHERS; i++)
+		set_value(self->others[kind][i], owner, &choice, false);
+	if (which < OTHERS)
+		set_value(self->others[kind][which], owner, &choice, true);
+}
+
 /* Which owners have values before, and which values those are. */
 static void set_values(const TESTED *self, enum kind kind, __u64 choice)
 {
-	int owners[4] = {}, n = kind == SOCKET ? 4 : 1, map;
+	int owners[4] = {}, n = kind == SOCKET ? 4 : 1;
 	char value[300];
 
 	list_owners(self, kind, owners);
+	for (int i = 0; i < n; i++)
+		set_other_value(self, kind, owners[i], choice >> (32 + 8 * i));
 	for (int i = 0; i < n * SIZES; i++, choice >>= 1) {
-		map = self->maps[kind][i % SIZES];
 		fill(value, sizeof(value), choice);
-		if (choice & 1)
-			PATIENTLY(bpf_map_update_elem(map, &owners[i / SIZES],
-						      value, BPF_ANY));
-		else
-			bpf_map_delete_elem(map, &owners[i / SIZES]);
+		set_value(self->maps[kind][i % SIZES], owners[i / SIZES], value,
+			  choice & 1);
 	}
 }
 
