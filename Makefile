@@ -11,7 +11,7 @@ KDIR ?=
 help:
 	@echo "make demo    boot our kernel and count real traffic per socket"
 	@echo "make check   run the selftests; the last line counts them"
-	@echo "             FLAVOUR='release debug kunit-um rt up kcsan stock'"
+	@echo "             FLAVOUR='release debug kunit-um rt up kcsan arm64 stock'"
 	@echo "             picks kernels, TEST=race one test binary"
 	@echo "make fuzz    try hostile input for hours; SEED=7 CASES=20000 says"
 	@echo "             which and how much, FLAVOUR and TEST as above"
@@ -97,7 +97,7 @@ build: setup
 	@base/kernel release
 
 setup:
-	@base/install
+	@base/install $(FLAVOUR)
 
 clean:
 	rm -rf build
