@@ -4,8 +4,9 @@ import os
 import re
 import sys
 
-# For those who import this: paths.
+# For those who import this, too.
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../base"))
+from paths import BUILD
 
 # What no kernel must say.
 SPLAT = re.compile("|".join([
@@ -18,6 +19,18 @@ SPLAT = re.compile("|".join([
 ]))
 # Lines of the log that match SPLAT and are harmless.
 HARMLESS = re.compile(r"WARNING: (?:CPU: \d+ PID: 0 .*microcode|Spectre)")
+
+
+def machine(flavour):
+    """What base/kernel has built a kernel for: how the kernel calls the machine,
+    and how the names of its tools begin; that is "" for this machine's own.
+    """
+    try:
+        with open(os.path.join(BUILD, flavour, "machine")) as f:
+            name, _, triplet = f.read().strip().partition(" ")
+    except FileNotFoundError:
+        return "x86", ""
+    return name, triplet
 
 
 def script(commands, setup=()):
