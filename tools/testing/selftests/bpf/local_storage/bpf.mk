@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # How to build programs that use libbpf skeletons.  Who includes it sets
 # OUTPUT, KERNEL_SRC and, unless a kernel was built there, VMLINUX; sources are
-# found in the including directory.
+# found in the including directory.  For another machine, ARCH and CROSS_COMPILE
+# say for which; USERCFLAGS and USERLDFLAGS where libelf and zlib for it are.
 
 ifneq ($(MAKECMDGOALS),clean)
 ifndef VMLINUX
@@ -21,8 +22,11 @@ CFLAGS += -std=gnu11 -O2 -g -Wall -pthread -D_GNU_SOURCE= \
 	-I$(OUTPUT) -I$(OUTPUT)/include -I$(HERE) \
 	-I$(KERNEL_SRC)/tools/testing/selftests \
 	-I$(KERNEL_SRC)/tools/include/uapi
+# It sets SRCARCH.
+include $(KERNEL_SRC)/tools/scripts/Makefile.arch
+
 # Later kernels have types that are part of others without a name.
-BPF_CFLAGS := -target bpf -mcpu=v3 -O2 -g -Wall -fms-extensions \
+BPF_CFLAGS := -target bpf -D__TARGET_ARCH_$(SRCARCH) -mcpu=v3 -O2 -g -Wall -fms-extensions \
 	-Wno-microsoft-anon-tag \
 	-I$(OUTPUT) -I$(OUTPUT)/include -I$(HERE)
 
@@ -30,6 +34,8 @@ LDLIBS += -lelf -lz
 
 LIBBPF := $(OUTPUT)/libbpf/libbpf.a
 BPFTOOL := $(OUTPUT)/tools/bpftool
+# What runs here, whatever the tests are for.
+BOOTSTRAP := $(OUTPUT)/tools/bootstrap/bpftool
 
 all:
 
@@ -37,27 +43,33 @@ $(LIBBPF):
 	@mkdir -p $(@D)
 	@echo "   building libbpf"
 	$(MAKE) -s -C $(KERNEL_SRC)/tools/lib/bpf OUTPUT=$(OUTPUT)/libbpf/ \
-		DESTDIR=$(OUTPUT) prefix= EXTRA_CFLAGS='-g -O2' \
+		DESTDIR=$(OUTPUT) prefix= EXTRA_CFLAGS='-g -O2 $(USERCFLAGS)' \
 		$@ install_headers > $(OUTPUT)/libbpf.log 2>&1
 
-$(BPFTOOL): $(LIBBPF)
-	@mkdir -p $(@D)
+MAKE_BPFTOOL = $(MAKE) -s -C $(KERNEL_SRC)/tools/bpf/bpftool \
+	OUTPUT=$(OUTPUT)/tools/ CLANG=$(CLANG) LLVM_STRIP=$(STRIP) \
+	VMLINUX_BTF=$(VMLINUX)
+
+$(BOOTSTRAP): $(LIBBPF)
+	@mkdir -p $(OUTPUT)/tools
 	@echo "   building bpftool"
-	$(MAKE) -s -C $(KERNEL_SRC)/tools/bpf/bpftool OUTPUT=$(OUTPUT)/tools/ \
-		CLANG=$(CLANG) LLVM_STRIP=$(STRIP) VMLINUX_BTF=$(VMLINUX) \
-		> $(OUTPUT)/bpftool.log 2>&1
+	$(MAKE_BPFTOOL) bootstrap > $(OUTPUT)/bpftool.log 2>&1
+
+$(BPFTOOL): $(BOOTSTRAP)
+	$(MAKE_BPFTOOL) EXTRA_CFLAGS='$(USERCFLAGS)' \
+		EXTRA_LDFLAGS='$(USERLDFLAGS)' >> $(OUTPUT)/bpftool.log 2>&1
 
 # Not by make's own rules: they would link it anew, and remove it in the end.
 $(VMLINUX): ;
 
-$(OUTPUT)/vmlinux.h: $(VMLINUX) $(BPFTOOL)
-	$(BPFTOOL) btf dump file $(VMLINUX) format c > $@
+$(OUTPUT)/vmlinux.h: $(VMLINUX) $(BOOTSTRAP)
+	$(BOOTSTRAP) btf dump file $(VMLINUX) format c > $@
 
 $(OUTPUT)/%.bpf.o: progs/%.c $(wildcard progs/*.h) $(OUTPUT)/vmlinux.h
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
 $(OUTPUT)/%.skel.h: $(OUTPUT)/%.bpf.o
-	$(BPFTOOL) gen skeleton $< name $* > $@
+	$(BOOTSTRAP) gen skeleton $< name $* > $@
 
 .PHONY: all
 .DELETE_ON_ERROR:

@@ -160,6 +160,34 @@ bool is_rt(void)
 	return !uname(&name) && strstr(name.version, "PREEMPT_RT");
 }
 
+static bool is_arm64(void)
+{
+	struct utsname name;
+
+	return !uname(&name) && !strcmp(name.machine, "aarch64");
+}
+
+bool set_jit(const char *on)
+{
+	/* Some helpers are the compiler's there; 6.12's interpreter jumps to nowhere. */
+	if (on[0] == '0' && is_arm64())
+		return false;
+	return !write_file(JIT, on);
+}
+
+bool has_nmis(void)
+{
+	char text[4096];
+
+	if (cpus() < 2)
+		return false;
+	/* There, they are an option. */
+	if (is_arm64())
+		return !output_of("cat /proc/cmdline", text, sizeof(text)) &&
+		       strstr(text, "irqchip.gicv3_pseudo_nmi=1");
+	return true;
+}
+
 int cpus(void)
 {
 	return sysconf(_SC_NPROCESSORS_ONLN);

@@ -104,6 +104,13 @@ bool goes_on(int turn, int least, int seen);
 
 /* Where softirqs are threads, and programs get memory from lists only. */
 bool is_rt(void);
+
+/* Have programs compiled, "1", or interpreted, "0"; false where that can't be. */
+#define JIT		"/proc/sys/net/core/bpf_jit_enable"
+bool set_jit(const char *on);
+
+/* Whether a processor can send another one an NMI. */
+bool has_nmis(void);
 int root_cgroup(void);
 
 /* Those that are online. */

@@ -9,7 +9,6 @@
 #include "fuzz.h"
 #include <linux/if_ether.h>
 
-#define JIT		"/proc/sys/net/core/bpf_jit_enable"
 #define MAX_INSNS	256
 #define MAX_CALLS	4
 #define RESULTS		8
@@ -175,7 +174,7 @@ FIXTURE_SETUP(programs)
 
 	ASSERT_EQ(read(fd, self->jit, 1), 1);
 	close(fd);
-	if (write_file(JIT, variant->jit))
+	if (!set_jit(variant->jit))
 		SKIP(return, "this kernel cannot run programs that way");
 	kernel_types = btf__load_vmlinux_btf();
 	self->objects = count_objects();

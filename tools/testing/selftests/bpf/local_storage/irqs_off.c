@@ -155,8 +155,8 @@ FIXTURE_SETUP(irqs_off)
 	struct payer *payer = &self->payer;
 	int i;
 
-	if (!strcmp(variant->context, "nmi") && cpus() == 1)
-		SKIP(return, "one processor sends itself no NMI");
+	if (!strcmp(variant->context, "nmi") && !has_nmis())
+		SKIP(return, "no processor can send another one an NMI");
 	for (i = 0; i < TASKS; i++)
 		self->owners[i] = NO_OWNER;
 	ASSERT_EQ(start(payer, variant->map, variant->context,

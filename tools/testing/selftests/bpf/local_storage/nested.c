@@ -212,6 +212,30 @@ static int answer(const struct nested *skel, enum nested_op op)
 	}
 }
 
+/* There, a breakpoint comes before what is watched is written, not after. */
+#ifdef __aarch64__
+#define IS_EARLY	true
+#else
+#define IS_EARLY	false
+#endif
+
+/* Whether the nested call finds the value as it was before the change. */
+static bool meets_old(const struct change *change, enum nested_op op)
+{
+	if (!IS_EARLY)
+		return false;
+	return change->remains ? op == DELETE_SAME && !change->same :
+				 op == CREATE_SAME && !change->pointer;
+}
+
+/* Answers that it may get then, besides: no value yet, or one that is to go. */
+static int more_answers(const struct change *change, enum nested_op op)
+{
+	if (!meets_old(change, op))
+		return 0;
+	return op == DELETE_SAME ? ABSENT : DONE;
+}
+
 /* What is to be in each map, after the change and perhaps the nested call. */
 struct outcome {
 	long long in[MAPS];
@@ -229,7 +253,7 @@ static struct outcome expected(const struct change *change, enum nested_op op,
 
 	if (!done)
 		return outcome;
-	if (op == CREATE_SAME && !change->remains)
+	if (op == CREATE_SAME && !change->remains && !meets_old(change, op))
 		outcome.in[SAME] = NESTED_VALUE;
 	if (op == DELETE_SAME)
 		outcome.in[SAME] = -ENOENT;
@@ -309,7 +333,7 @@ TEST_F(nested, only_locks_of_this_processor_make_it_fail)
 		remove_breakpoints(self->breakpoints);
 
 		got = answer(skel, op);
-		EXPECT_NE(variant->may[op] & got, 0)
+		EXPECT_NE((variant->may[op] | more_answers(change, op)) & got, 0)
 			TH_LOG("op %d: answer %d", op, got);
 		outcome = expected(change, op, got == DONE);
 		for (int i = 0; i < MAPS; i++) {
@@ -361,10 +385,15 @@ static const char * const bare[] = { "bare_fentry", "bare_fexit" };
 
 TEST_F(on_function, what_is_not_ours_is_refused_when_attached)
 {
+	int err;
+
 	for (int i = 0; i < ARRAY_SIZE(bare); i++) {
 		EXPECT_EQ(LOAD(bare[i], "ktime_get_mono_fast_ns"), 0)
 			TH_LOG("%s", self->log);
-		EXPECT_EQ(nested__attach(self->skel), -EBUSY);
+		err = nested__attach(self->skel);
+		/* Not every machine says the same of it. */
+		EXPECT_TRUE(err == -EBUSY || err == -ENOTSUPP)
+			TH_LOG("error %d", err);
 	}
 }
 

@@ -242,8 +242,10 @@ FIXTURE_VARIANT(denied) {
 
 DENIED(fentry_hardirq, false, false);
 DENIED(fexit_hardirq, false, false);
+#ifdef __x86_64__
 DENIED(tp_btf_hardirq, false, true);
 DENIED(tp_btf_nmi, true, true);
+#endif
 DENIED(fentry_nmi, true, true);
 
 FIXTURE_SETUP(denied)

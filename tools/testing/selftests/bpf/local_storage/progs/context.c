@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "progs/context.h"
+#include "progs/machine.h"
 #include "progs/preempt.h"
 #include "progs/storage.h"
 
@@ -251,13 +252,13 @@ static __always_inline int on_call(void)
 }
 
 /* Two, as a program does not run while it is preempted on the same CPU. */
-SEC("fentry/__x64_sys_getpgid")
+SEC("fentry/" SYSCALL(getpgid))
 int on_getpgid(void *ctx)
 {
 	return on_call();
 }
 
-SEC("fentry/__x64_sys_getsid")
+SEC("fentry/" SYSCALL(getsid))
 int on_getsid(void *ctx)
 {
 	return on_call();

@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "progs/irqs_off.h"
+#include "progs/machine.h"
 #include "progs/preempt.h"
 #include "progs/shared.h"
 
@@ -87,7 +88,7 @@ int name##_hardirq(void *ctx)						\
 		odd++;							\
 	return name##_of_next();					\
 }									\
-SEC("?tp_btf/nmi_handler")						\
+SEC("?" NMI_EVENT)							\
 int name##_nmi(void *ctx)						\
 {									\
 	if (!(interrupts() & NMI))						\

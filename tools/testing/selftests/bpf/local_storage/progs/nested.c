@@ -205,7 +205,7 @@ static __always_inline void meet(bool is_other)
 	bpf_task_release(other);
 }
 
-/* Called by the exception's handler, after what is watched was written. */
+/* Called by the exception's handler, after what is watched was written on x86. */
 SEC("?fentry/perf_bp_event")
 int BPF_PROG(on_breakpoint, struct perf_event *bp)
 {

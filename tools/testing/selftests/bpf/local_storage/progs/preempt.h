@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The preemption count where a program runs, as 6.12 has it. */
+/* The preemption count where a program runs, as 6.12 has it on x86. */
 #ifndef _PREEMPT_H
 #define _PREEMPT_H
 
@@ -13,6 +13,12 @@ extern const unsigned long __preempt_count __ksym __weak;
 /* Without CONFIG_SMP no type tells where it is; its address then. */
 const volatile __u64 only_pcpu_hot;
 
+#ifdef __TARGET_ARCH_arm64
+static __always_inline int preempt_count(void)
+{
+	return bpf_get_current_task_btf()->thread_info.preempt.count;
+}
+#else
 static __always_inline int preempt_count(void)
 {
 	struct pcpu_hot___until_6_14 *hot = (void *)only_pcpu_hot;
@@ -33,5 +39,6 @@ static __always_inline int preempt_count(void)
 	/* Later kernels count in between how often interrupts are off. */
 	return (count & 0xffff) | (count >> 24 & 0xff) << 16;
 }
+#endif
 
 #endif /* _PREEMPT_H */

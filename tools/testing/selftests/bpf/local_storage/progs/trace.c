@@ -7,6 +7,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "progs/machine.h"
 #include "progs/preempt.h"
 #include "progs/shared.h"
 
@@ -190,7 +191,7 @@ int tp_btf_task(void *ctx)
 	return act();
 }
 
-SEC("?fentry.s/__x64_sys_getpgid")
+SEC("?fentry.s/" SYSCALL(getpgid))
 int fentry_sleepable(void *ctx)
 {
 	bpf_rcu_read_lock();
@@ -229,7 +230,7 @@ int tp_btf_nmi(void *ctx)
 	return act();
 }
 
-SEC("?fentry/nmi_cpu_backtrace_handler")
+SEC("?" NMI_FUNCTION)
 int fentry_nmi(void *ctx)
 {
 	return act();
