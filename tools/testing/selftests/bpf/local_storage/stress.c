@@ -42,8 +42,9 @@ enum count {
 static const char * const names[COUNTS] = {
 	"values updated", "values found", "values deleted", "values absent",
 	"calls without memory", "calls refused by a lock", "values torn",
-	"strange results", "values found in sockets", "owners begun", "owners ended", "sockets accepted",
-	"owners not to be had", "maps replaced", "programs replaced", "dumps",
+	"strange results", "values found in sockets",
+	"owners begun", "owners ended", "sockets accepted", "owners not to be had",
+	"maps replaced", "programs replaced", "dumps",
 	"values in dumps", "iterations", "values in iterations",
 	"processors offline", "times memory was taken",
 };
