@@ -6,6 +6,8 @@
 #include <time.h>
 
 #define TOO_MANY_FAILURES	5
+/* Cases from one sign of life to the next. */
+#define PROGRESS		10000
 #define MAX_SHOWN		1024
 #define MAX_ERRNO		1024
 
@@ -109,9 +111,19 @@ void fuzz_start(long cases)
 	clock_gettime(CLOCK_MONOTONIC, &run.began);
 }
 
+static void show_progress(void)
+{
+	if (!run.number || run.number % PROGRESS || run.number == run.cases)
+		return;
+	printf("# %ld of %ld cases, %ld results wrong\n", run.number, run.cases,
+	       run.failures);
+	fflush(stdout);
+}
+
 bool fuzz_next(void)
 {
 	run.number++;
+	show_progress();
 	state = mix(run.seed + mix(run.number));
 	run.size = 0;
 	return run.number < run.cases && run.failures < TOO_MANY_FAILURES;

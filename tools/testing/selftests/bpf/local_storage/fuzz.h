@@ -17,6 +17,9 @@
  */
 void fuzz_start(long cases);
 
+/* In seconds: a run has as long as whoever starts it asked for. */
+#define GUARD	(24 * 3600)
+
 /* A number that the environment has for this, or else another. */
 long fuzz_wish(const char *name, long otherwise);
 

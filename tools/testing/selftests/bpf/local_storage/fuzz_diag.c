@@ -584,7 +584,7 @@ static bool is_uncharged(const TESTED *self)
 	return true;
 }
 
-TEST_F(requests, are_answered_with_what_there_is_or_refused)
+TEST_F_TIMEOUT(requests, are_answered_with_what_there_is_or_refused, GUARD)
 {
 	if (variant->in_user_namespace) {
 		if (!has_user_namespaces())

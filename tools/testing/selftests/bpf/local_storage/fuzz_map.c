@@ -880,7 +880,7 @@ static const char *variant_name(const FIXTURE_VARIANT(commands) *variant)
 						   "maps";
 }
 
-TEST_F(commands, fail_as_they_should_or_do_what_they_should)
+TEST_F_TIMEOUT(commands, fail_as_they_should_or_do_what_they_should, GUARD)
 {
 	bool little_room = atoi(variant->optmem_max) < 10000;
 

@@ -760,7 +760,7 @@ static bool is_uncharged(const TESTED *self)
 	       !optmem(self->child) && !optmem(self->udp);
 }
 
-TEST_F(programs, are_refused_or_do_what_the_helpers_do)
+TEST_F_TIMEOUT(programs, are_refused_or_do_what_the_helpers_do, GUARD)
 {
 	while (fuzz_next())
 		load_and_run(self);

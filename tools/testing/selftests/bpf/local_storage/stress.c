@@ -22,8 +22,6 @@
 #define DROP_CACHES	"/proc/sys/vm/drop_caches"
 #define SOCKSTAT	"/proc/net/sockstat"
 
-/* A test has as long as whoever runs it asked for. */
-#define GUARD		(24 * 3600)
 #define KINDS		ARRAY_SIZE(storage_types)
 #define MAPS		12	/* of each kind */
 #define OWNERS		256	/* of each kind, at most */
