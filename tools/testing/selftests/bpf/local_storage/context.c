@@ -365,6 +365,16 @@ FIXTURE_VARIANT(context) {
 	const char *stock;
 };
 
+/* Each machine has its own. */
+#ifdef __x86_64__
+#define NMI_TRACEPOINT	"nmi_handler"
+#define IPI_TRACEPOINTS	"irq_work_entry", "irq_work_exit", \
+			"call_function_single_entry", "reschedule_entry"
+#else
+#define NMI_TRACEPOINT	NULL
+#define IPI_TRACEPOINTS	"ipi_entry", "ipi_exit"
+#endif
+
 FIXTURE_VARIANT_ADD(context, clock) {
 	.clock = true,
 	.seen = IN_HARDIRQ,
@@ -394,11 +404,9 @@ FIXTURE_VARIANT_ADD(context, nmi) {
 	.stock = "programs in an NMI can hang stock",
 	.nmis = true,
 	.seen = IN_NMI,
-#ifdef __x86_64__
 	.tracepoints = {
-		"nmi_handler",
+		NMI_TRACEPOINT,
 	},
-#endif
 	.functions = {
 		"show_regs",
 	},
@@ -470,8 +478,7 @@ FIXTURE_VARIANT_ADD(context, irq_work) {
 	.allocator = true,
 	.seen = IN_HARDIRQ,
 	.tracepoints = {
-		"irq_work_entry", "irq_work_exit",
-		"call_function_single_entry", "reschedule_entry",
+		IPI_TRACEPOINTS,
 	},
 };
 
