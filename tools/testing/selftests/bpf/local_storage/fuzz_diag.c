@@ -239,7 +239,8 @@ static void add_wrong_fd(TESTED *self, struct question *q)
 static void add_wrong(TESTED *self, struct question *q)
 {
 	char bytes[300];
-	int len = below(sizeof(bytes)), type = 2 + below(NLA_TYPE_MASK - 2);
+	/* Of 14 bits, and not that of a map. */
+	int len = below(sizeof(bytes)), type = 2 + below(0x3ffe);
 
 	any_bytes(bytes, sizeof(bytes));
 	switch (below(4)) {
