@@ -20,13 +20,6 @@ struct large {
 	char bytes[1001];
 };
 
-struct pair {
-	struct bpf_iter_meta *meta;
-	struct bpf_map *map;
-	struct sock *sk;
-	void *value;
-};
-
 STORAGE(small, BPF_MAP_TYPE_SK_STORAGE, struct small);
 STORAGE(locked, BPF_MAP_TYPE_SK_STORAGE, struct locked);
 STORAGE(large, BPF_MAP_TYPE_SK_STORAGE, struct large);
@@ -52,21 +45,24 @@ int make(struct bpf_iter__tcp *ctx)
 	return 0;
 }
 
-static __always_inline int show(struct pair *ctx, __u32 size)
+static __always_inline int show(struct bpf_iter__bpf_sk_storage_map *ctx,
+				__u32 size)
 {
-	if (ctx->value)
-		bpf_seq_write(ctx->meta->seq, ctx->value, size);
+	void *value = ctx->value;
+
+	if (value)
+		bpf_seq_write(ctx->meta->seq, value, size);
 	return 0;
 }
 
 SEC("iter/bpf_sk_storage_map")
-int show_small(struct pair *ctx)
+int show_small(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	return show(ctx, sizeof(struct small));
 }
 
 SEC("iter/bpf_sk_storage_map")
-int show_large(struct pair *ctx)
+int show_large(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	return show(ctx, sizeof(struct large));
 }

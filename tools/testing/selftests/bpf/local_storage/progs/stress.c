@@ -121,16 +121,8 @@ int BPF_PROG(on_open, struct file *file)
 	return 0;
 }
 
-/* The context of iter/bpf_sk_storage_map: these offsets are its ABI. */
-struct pair {
-	struct bpf_iter_meta *meta;
-	struct bpf_map *map;
-	struct sock *sk;
-	void *value;
-};
-
 SEC("iter/bpf_sk_storage_map")
-int visit(struct pair *ctx)
+int visit(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct seq_file *seq = ctx->meta->seq;
 	__u64 *value = ctx->value;
