@@ -169,7 +169,7 @@ static bool is_arm64(void)
 
 bool set_jit(const char *on)
 {
-	/* Some helpers are the compiler's there; 6.12's interpreter jumps to nowhere. */
+	/* Some helpers are the compiler's there: the interpreter jumps to nowhere. */
 	if (on[0] == '0' && is_arm64())
 		return false;
 	return !write_file(JIT, on);
