@@ -24,8 +24,10 @@
  * - Lookup: under RCU or RCU Tasks Trace, no lock.  An element, a storage or
  *   an index goes back to the allocator after a grace period of both.
  * - Change: under storage->lock, and the bucket lock of the map nested in it.
- *   Linked or unlinked is therefore one fact, and exactly one of update,
- *   delete, destroy and map free unlinks an element and uncharges it.
+ *   A storage is published with its one element under the bucket lock alone:
+ *   who sees the value may still have to wait there for the element.  Under
+ *   both, linked or unlinked is one fact, and exactly one of update, delete,
+ *   destroy and map free unlinks an element and uncharges it.
  * - storage->owner is not NULL: the owner is alive, because destroying it
  *   takes the lock and clears it.  NULL: whoever holds the lock came too late
  *   and looks at the owner's pointer again, where an owner that was destroyed
@@ -359,11 +361,9 @@ static int storage_publish(struct bpf_local_storage *storage, void *owner,
 
 	ptr = owner_raw_pointer(owner, elem->map->kind);
 	locks_enter(&locks);
-	/* Nobody has it; but whoever finds the storage waits for the element. */
-	if (!try_lock_storage(&locks, storage))
-		goto exit;
+	/* Who finds the storage has to have this lock to change the value. */
 	if (!try_lock_bucket(&locks, bucket))
-		goto unlock;
+		goto exit;
 	err = -EAGAIN;
 	storage->owner = owner;
 	/* Pairs with the dependency of whoever loads the owner's pointer. */
@@ -372,8 +372,6 @@ static int storage_publish(struct bpf_local_storage *storage, void *owner,
 		err = 0;
 	}
 	unlock_bucket(&locks);
-unlock:
-	unlock_storage(&locks);
 exit:
 	locks_exit(&locks);
 	return err;
