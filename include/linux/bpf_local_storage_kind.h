@@ -111,6 +111,7 @@ struct bpf_local_storage_call {
 /* Where a jump in a replaced call leads to, until that is known. */
 #define BPF_LOCAL_STORAGE_TO_HELPER	0	/* the helper has to decide */
 #define BPF_LOCAL_STORAGE_IF_NULL	(-1)	/* R0 is 0: there is no value */
+#define BPF_LOCAL_STORAGE_FOUND		(-2)	/* R0 is the value */
 
 /**
  * struct bpf_local_storage_region_ops - of maps whose values are parts of owners

@@ -14,7 +14,7 @@
  *   struct bpf_local_storage_elem             every further element
  *               map, storage, value
  *
- * A slot belongs to one map, so a hit is two loads and compares nothing.  A
+ * A slot belongs to one map, so a hit is two loads and looks at no key.  A
  * storage has as many slots as the maps in use asked for when it was made; a
  * map whose slot lies beyond, or that owns none, is found through the index,
  * an open-addressed table in which a cell's map never changes.

@@ -46,9 +46,21 @@ bpf_local_storage_gen_context(struct bpf_insn *insn,
 #endif
 }
 
-/* R0 = the value in a slot of storage R0. */
-static struct bpf_insn *gen_slot(struct bpf_insn *insn, u8 slot)
+/*
+ * R0 = the value in a slot of storage R0.  If it is where a storage that is made
+ * now has its first value, it is found by that place: a processor predicts so,
+ * and knows the address before the slot has come from memory.  A store to an
+ * address that it does not know holds up the loads behind it.
+ *
+ * Elsewhere than on x86, where loads stay in order, another element that happens
+ * to lie there could be read before it was initialised.
+ */
+static struct bpf_insn *gen_slot(struct bpf_insn *insn,
+				 const struct bpf_local_storage_map *smap)
 {
+	u8 slot = smap->slot, nr_slots = kind_nr_slots(smap->kind);
+	u8 loaded = IS_ENABLED(CONFIG_X86_64) ? BPF_REG_5 : BPF_REG_0;
+
 	if (slot >= BPF_LOCAL_STORAGE_MIN_SLOTS) {
 		*insn++ = BPF_LDX_MEM(BPF_B, BPF_REG_5, BPF_REG_0,
 				      offsetof(struct bpf_local_storage,
@@ -56,8 +68,16 @@ static struct bpf_insn *gen_slot(struct bpf_insn *insn, u8 slot)
 		*insn++ = BPF_JMP_IMM(BPF_JLE, BPF_REG_5, slot,
 				      BPF_LOCAL_STORAGE_TO_HELPER);
 	}
-	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_0,
+	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), loaded, BPF_REG_0,
 			      offsetof(struct bpf_local_storage, slots[slot]));
+	if (loaded == BPF_REG_0)
+		return insn;
+	*insn++ = BPF_ALU64_IMM(BPF_ADD, BPF_REG_0,
+				offsetof(struct bpf_local_storage,
+					 slots[nr_slots]));
+	*insn++ = BPF_JMP_REG(BPF_JEQ, BPF_REG_0, loaded,
+			      BPF_LOCAL_STORAGE_FOUND);
+	*insn++ = BPF_MOV64_REG(BPF_REG_0, loaded);
 	return insn;
 }
 
@@ -117,7 +137,7 @@ static struct bpf_insn *gen_lookup(const struct bpf_local_storage_call *call,
 	*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, 0, BPF_LOCAL_STORAGE_IF_NULL);
 	if (smap->slot == BPF_LOCAL_STORAGE_NO_SLOT)
 		return gen_index(insn, smap);
-	return gen_slot(insn, smap->slot);
+	return gen_slot(insn, smap);
 }
 
 static struct bpf_insn *gen_call(const struct bpf_local_storage_call *call,
@@ -151,7 +171,7 @@ static struct bpf_insn *gen_get(const struct bpf_local_storage_call *call,
 				const struct bpf_insn *old,
 				struct bpf_insn *insns)
 {
-	struct bpf_insn *looked, *helper, *end;
+	struct bpf_insn *looked, *helper, *end, *found;
 
 	static_assert(!offsetof(struct bpf_local_storage_map, map));
 
@@ -163,13 +183,15 @@ static struct bpf_insn *gen_get(const struct bpf_local_storage_call *call,
 	if (!call->creates)
 		*helper++ = BPF_JMP_A(0);
 	end = gen_call(call, old, helper);
+	found = end + is_null_check(old + 1);
 
 	gen_jumps(insns, looked, BPF_LOCAL_STORAGE_IF_NULL,
 		  call->creates ? helper : end);
 	gen_jumps(insns, looked, BPF_LOCAL_STORAGE_TO_HELPER, helper);
+	gen_jumps(insns, looked, BPF_LOCAL_STORAGE_FOUND, found);
 	if (!call->creates)
 		looked[1].off = end - looked - 2;
-	looked[0].off = end - looked - 1 + is_null_check(old + 1);
+	looked[0].off = found - looked - 1;
 	return end;
 }
 

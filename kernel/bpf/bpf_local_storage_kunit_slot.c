@@ -300,6 +300,13 @@ static void storages_have_the_slots_that_maps_ask_for(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, test_storage(owner)->nr_slots,
 				slots_for(i));
 	}
+
+	/* The first slot of the upper half is free, others are not. */
+	test_maps(test, &smaps[1], 7, 0);
+	test_map_free(test, smaps[4]);
+	owner = test_owner(test);
+	TEST_ADD(test, owner, smaps[7], 7);
+	KUNIT_EXPECT_EQ(test, test_storage(owner)->nr_slots, 8);
 }
 
 /* A storage keeps its number of slots; what has one beyond is in the index. */

@@ -190,8 +190,8 @@ TEST_F(program, hits_a_value)
 
 	ASSERT_EQ(bpf_map_update_elem(bpf_map__fd(rig.skel->maps.hash), &key,
 				      &zero, 0), 0);
-	EXPECT_PLACED("hit", COST_OF(hit, nothing, 1), 16, 19);
-	EXPECT_PLACED("hit-or-create", COST_OF(hit_or_create, nothing, 1), 16,
+	EXPECT_PLACED("hit", COST_OF(hit, nothing, 1), 17, 19);
+	EXPECT_PLACED("hit-or-create", COST_OF(hit_or_create, nothing, 1), 17,
 		      19);
 	EXPECT_PLACED("hit-full", COST_OF(hit_full, nothing_full, 1), 14, 16);
 	EXPECT_PLACED("hit-helper",
