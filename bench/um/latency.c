@@ -6,6 +6,7 @@
  */
 #include "common.h"
 #include "traffic.skel.h"
+#include "walk.skel.h"
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/reboot.h>
@@ -53,18 +54,23 @@ static void measure_gets(void)
 {
 	unsigned long helper = address_of("bpf_sk_storage_get");
 	int map = create_with(8, place()), err;
-	char arguments[100];
+	struct walk *skel = walk__open();
+	char arguments[200];
 
-	if (map < 0 || !helper) {
-		complain("no map or helper", map);
+	if (map < 0 || !helper || !skel ||
+	    bpf_map__reuse_fd(skel->maps.values, map) || walk__load(skel)) {
+		complain("no map, helper or programs", map);
 		return;
 	}
-	snprintf(arguments, sizeof(arguments), "helper=%lu map_fd=%d", helper,
-		 map);
+	snprintf(arguments, sizeof(arguments),
+		 "helper=%lu map_fd=%d get_fd=%d nothing_fd=%d", helper, map,
+		 bpf_program__fd(skel->progs.get),
+		 bpf_program__fd(skel->progs.nothing));
 	err = insert("storage_latency", arguments);
 	/* It refuses to stay once it is done. */
 	if (err != -EAGAIN)
 		complain("storage_latency", err);
+	walk__destroy(skel);
 	close(map);
 }
 

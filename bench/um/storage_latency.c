@@ -4,6 +4,7 @@
  * random order.  Runs when it is inserted, on a kernel with any local storage.
  */
 #include <linux/bpf.h>
+#include <linux/filter.h>
 #include <linux/module.h>
 #include <linux/net.h>
 #include <linux/rcupdate.h>
@@ -21,6 +22,14 @@ static int map_fd;
 module_param(map_fd, int, 0);
 MODULE_PARM_DESC(map_fd, "a socket storage map with values of 8 bytes");
 
+static int get_fd;
+module_param(get_fd, int, 0);
+MODULE_PARM_DESC(get_fd, "a program that finds a value and changes it");
+
+static int nothing_fd;
+module_param(nothing_fd, int, 0);
+MODULE_PARM_DESC(nothing_fd, "one that does not");
+
 #define SOCKETS		100000
 #define OF_PART		(SOCKETS / MEASURE_PARTS)
 #define ROUNDS		20
@@ -28,6 +37,21 @@ MODULE_PARM_DESC(map_fd, "a socket storage map with values of 8 bytes");
 static struct socket **sockets;
 static struct sock **order;
 static struct sk_buff *packet;
+static struct bpf_prog *get_prog, *nothing_prog;
+
+/*
+ * Nobody sends to these sockets: a pointer that TCP reads for each packet is
+ * free for the number that socket storage is compared with.
+ */
+static u64 *number_of(struct sock *sk)
+{
+	return (u64 *)rcu_access_pointer(sk->sk_rx_dst);
+}
+
+static void set_number(struct sock *sk, u64 *number)
+{
+	rcu_assign_pointer(sk->sk_rx_dst, (struct dst_entry *)number);
+}
 
 static u64 *get(struct bpf_map *map, struct sock *sk, u64 flags)
 {
@@ -40,7 +64,7 @@ static u64 *get(struct bpf_map *map, struct sock *sk, u64 flags)
 
 static int make_sockets(struct bpf_map *map)
 {
-	u64 *value;
+	u64 *value, *number;
 	int i, err;
 
 	for (i = 0; i < SOCKETS; i++) {
@@ -52,7 +76,9 @@ static int make_sockets(struct bpf_map *map)
 		value = get(map, sockets[i]->sk,
 			    BPF_LOCAL_STORAGE_GET_F_CREATE);
 		rcu_read_unlock();
-		if (!value)
+		number = kzalloc(SMP_CACHE_BYTES, GFP_KERNEL);
+		set_number(sockets[i]->sk, number);
+		if (!value || !number)
 			return -ENOMEM;
 		order[i] = sockets[i]->sk;
 		cond_resched();
@@ -95,6 +121,9 @@ enum step {
 	LOOK = 1,	/* look at its state */
 	RECEIVE = 2,	/* put a packet into its queue, and take it out */
 	GET = 4,	/* find its value and change it; after the others */
+	FOLLOW = 8,	/* change the number that a pointer in it leads to */
+	PROGRAM = 16,	/* run a program on a packet of its that does nothing */
+	GET_BY_PROGRAM = 32, /* run one that does what GET does */
 };
 
 /* Nanoseconds per socket. */
@@ -106,7 +135,16 @@ static struct walk {
 	{ { .name = "random-get" }, GET },
 	{ { .name = "touched-touch" }, RECEIVE },
 	{ { .name = "touched-get" }, RECEIVE | GET },
+	{ { .name = "touched-number" }, RECEIVE | FOLLOW },
+	{ { .name = "touched-nothing" }, RECEIVE | PROGRAM },
+	{ { .name = "touched-program" }, RECEIVE | GET_BY_PROGRAM },
 };
+
+static unsigned long run_program(const struct bpf_prog *prog, struct sock *sk)
+{
+	packet->sk = sk;
+	return bpf_prog_run(prog, packet);
+}
 
 static void run_part(struct sock **sk, struct bpf_map *map, enum step step)
 {
@@ -121,7 +159,14 @@ static void run_part(struct sock **sk, struct bpf_map *map, enum step step)
 			sum += receive(sk[i]);
 		if (step & GET)
 			++*get(map, sk[i], 0);
+		if (step & FOLLOW)
+			++*number_of(sk[i]);
+		if (step & PROGRAM)
+			sum += run_program(nothing_prog, sk[i]);
+		if (step & GET_BY_PROGRAM)
+			sum += run_program(get_prog, sk[i]);
 	}
+	packet->sk = NULL;
 	rcu_read_unlock();
 	OPTIMIZER_HIDE_VAR(sum);
 }
@@ -156,13 +201,24 @@ static void release(struct bpf_map *map)
 	int i;
 
 	for (i = 0; i < SOCKETS && sockets && sockets[i]; i++) {
+		kfree(number_of(sockets[i]->sk));
+		set_number(sockets[i]->sk, NULL);
 		sock_release(sockets[i]);
 		cond_resched();
 	}
 	kfree_skb(packet);
 	kvfree(order);
 	kvfree(sockets);
+	if (!IS_ERR_OR_NULL(get_prog))
+		bpf_prog_put(get_prog);
+	if (!IS_ERR_OR_NULL(nothing_prog))
+		bpf_prog_put(nothing_prog);
 	bpf_map_put(map);
+}
+
+static struct bpf_prog *program(int fd)
+{
+	return bpf_prog_get_type_dev(fd, BPF_PROG_TYPE_SCHED_CLS, false);
 }
 
 static int __init latency_init(void)
@@ -175,7 +231,10 @@ static int __init latency_init(void)
 	sockets = kvcalloc(SOCKETS, sizeof(*sockets), GFP_KERNEL);
 	order = kvcalloc(SOCKETS, sizeof(*order), GFP_KERNEL);
 	packet = alloc_skb(64, GFP_KERNEL);
-	if (sockets && order && packet)
+	get_prog = program(get_fd);
+	nothing_prog = program(nothing_fd);
+	if (sockets && order && packet && !IS_ERR(get_prog) &&
+	    !IS_ERR(nothing_prog))
 		err = make_sockets(map);
 	if (!err) {
 		measure_shuffle((void **)order, SOCKETS);
