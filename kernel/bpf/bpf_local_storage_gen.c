@@ -2,8 +2,8 @@
 /*
  * Local storage: a lookup as part of a program.
  *
- * The instructions are those of bpf_local_storage_lookup(); what they do not
- * find is left to the helper.
+ * The instructions find what bpf_local_storage_lookup() does, or leave it to the
+ * helper.
  */
 #include <linux/bpf.h>
 #include <linux/bpf_local_storage_kind.h>
