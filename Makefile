@@ -70,9 +70,11 @@ bench: setup
 scale: setup
 	@bench/run --scale
 
+upstream-check: FLAVOUR = suite-$(BASE)
 upstream-check: setup
 	@suite/check $(TEST:%=-t %)
 
+schedulers: FLAVOUR = suite-$(BASE)
 schedulers: setup
 	@suite/schedulers
 
