@@ -27,7 +27,7 @@ include $(KERNEL_SRC)/tools/scripts/Makefile.arch
 
 # Later kernels have types that are part of others without a name.
 BPF_CFLAGS := -target bpf -D__TARGET_ARCH_$(SRCARCH) -mcpu=v3 -O2 -g -Wall -fms-extensions \
-	-Wno-microsoft-anon-tag \
+	-Wno-microsoft-anon-tag -Wno-pragma-clang-attribute \
 	-I$(OUTPUT) -I$(OUTPUT)/include -I$(HERE)
 
 LDLIBS += -lelf -lz
@@ -62,8 +62,18 @@ $(BPFTOOL): $(BOOTSTRAP)
 # Not by make's own rules: they would link it anew, and remove it in the end.
 $(VMLINUX): ;
 
+# Contexts are the same on every machine, pointers of 8 bytes included, which
+# libbpf would make those of the kernel's where it has others.
+CONTEXTS := __sk_buff\|bpf_sock\|bpf_sock_ops\|bpf_sock_addr\|bpf_sockopt
+CONTEXTS := $(CONTEXTS)\|bpf_sk_lookup\|sk_msg_md\|bpf_iter__.*\|bpf_iter_meta
+KEEP := __attribute__((preserve_access_index)), apply_to = record
+
 $(OUTPUT)/vmlinux.h: $(VMLINUX) $(BOOTSTRAP)
-	$(BOOTSTRAP) btf dump file $(VMLINUX) format c > $@
+	$(BOOTSTRAP) btf dump file $(VMLINUX) format c | \
+	sed -e '/^struct \($(CONTEXTS)\) {/,/^};/ {' \
+	    -e '/^struct/i #pragma clang attribute pop' \
+	    -e '/^};/a #pragma clang attribute push ($(KEEP))' \
+	    -e '}' > $@
 
 $(OUTPUT)/%.bpf.o: progs/%.c $(wildcard progs/*.h) $(OUTPUT)/vmlinux.h
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@

@@ -175,6 +175,25 @@ bool set_jit(const char *on)
 	return !write_file(JIT, on);
 }
 
+bool has_trampolines(void)
+{
+	return sizeof(long) == 8;
+}
+
+bool is_of_function(const struct bpf_program *prog)
+{
+	switch (bpf_program__expected_attach_type(prog)) {
+	case BPF_TRACE_FENTRY:
+	case BPF_TRACE_FEXIT:
+	case BPF_MODIFY_RETURN:
+	case BPF_LSM_MAC:
+	case BPF_LSM_CGROUP:
+		return true;
+	default:
+		return false;
+	}
+}
+
 bool has_nmis(void)
 {
 	char text[4096];

@@ -109,6 +109,10 @@ bool is_rt(void);
 #define JIT		"/proc/sys/net/core/bpf_jit_enable"
 bool set_jit(const char *on);
 
+/* Whether programs can be attached to functions: on 32 bits, on no machine. */
+bool has_trampolines(void);
+bool is_of_function(const struct bpf_program *prog);
+
 /* Whether a processor can send another one an NMI. */
 bool has_nmis(void);
 int root_cgroup(void);

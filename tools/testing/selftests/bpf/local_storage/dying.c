@@ -51,7 +51,7 @@ static void fork_same_pid(struct dying *skel)
 {
 	pid_t taken = getpid();
 	struct clone_args args = {
-		.exit_signal = SIGCHLD, .set_tid = (__u64)&taken,
+		.exit_signal = SIGCHLD, .set_tid = (unsigned long)&taken,
 		.set_tid_size = 1,
 	};
 

@@ -28,4 +28,10 @@
 		.type = BPF_MAP_TYPE_SK_STORAGE,			\
 	}
 
+/* Ends a test, or the setup of one, that attaches a program to a function. */
+#define NEEDS_TRAMPOLINES() do {					\
+	if (!has_trampolines())						\
+		SKIP(return, "no program goes to functions here");	\
+} while (0)
+
 #endif /* _HARNESS_H */

@@ -107,8 +107,11 @@ FIXTURE(program_type) {
 
 FIXTURE_SETUP(program_type)
 {
-	self->skel = types__open_and_load();
+	self->skel = types__open();
 	ASSERT_NE(self->skel, NULL);
+	bpf_map__set_autocreate(self->skel->maps.storage_ca,
+				has_trampolines());
+	ASSERT_EQ(types__load(self->skel), 0);
 	self->cgroup = root_cgroup();
 	self->server = listen_on(AF_INET, 0);
 	ASSERT_GE(self->server, 0);
@@ -261,6 +264,7 @@ TEST_F(program_type, congestion_control_has_both)
 {
 	struct bpf_link *link;
 
+	NEEDS_TRAMPOLINES();
 	link = bpf_map__attach_struct_ops(self->skel->maps.storage_ca);
 	ASSERT_NE(link, NULL);
 	self->client = tcp_socket();

@@ -20,6 +20,9 @@ enum {
 	STRANGE = 256,
 };
 
+/* The size of the kernel's pointers. */
+#define POINTER	(sizeof(long) == 8 ? BPF_DW : BPF_W)
+
 static bool is_const_load(const struct bpf_insn *insn, int reg)
 {
 	return insn->code == (BPF_LD | BPF_IMM | BPF_DW) &&
@@ -32,7 +35,7 @@ static int purpose_of(const struct bpf_insn *insn)
 	bool from_r0 = insn->src_reg == BPF_REG_0;
 
 	switch (insn->code) {
-	case BPF_LDX | BPF_MEM | BPF_DW:
+	case BPF_LDX | BPF_MEM | POINTER:
 		return from_owner ? LOADS : 0;
 	case BPF_LDX | BPF_MEM | BPF_B:
 		return from_owner ? TESTS_STATE : from_r0 ? COUNTS_SLOTS : 0;
@@ -510,7 +513,7 @@ FIXTURE_SETUP(call)
 	if (!set_jit(variant->jit) ||
 	    write_file(HARDENING, variant->hardening))
 		SKIP(return, "this kernel cannot run programs that way");
-	s->jit = variant->jit[0] == '1';
+	s->jit = variant->jit[0] == '1' && has_trampolines();
 	s->place = variant->place;
 	for (int i = 0; i < ARRAY_SIZE(storage_types); i++) {
 		s->first[i] = NO_MAP;

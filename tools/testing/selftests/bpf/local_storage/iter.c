@@ -624,7 +624,7 @@ TEST_F(iter, the_link_shows_its_map)
 	int link = iter_link(self->skel->progs.dump, self->map);
 	char name[64] = {};
 	struct bpf_link_info info = {
-		.iter.target_name = (__u64)name,
+		.iter.target_name = (unsigned long)name,
 		.iter.target_name_len = sizeof(name),
 	};
 	__u32 len = sizeof(info);

@@ -58,6 +58,7 @@ FIXTURE_SETUP(holding)
 {
 	struct kinds_end *skel;
 
+	NEEDS_TRAMPOLINES();
 	self->watcher = ONLY(skel->progs.on_free);
 	self->holder = ONLY(skel->progs.hold_with_task,
 			    skel->progs.hold_with_cgroup,
@@ -218,6 +219,7 @@ FIXTURE_SETUP(offline)
 {
 	if (access(CPU1_ONLINE, F_OK))
 		SKIP(return, "there is one processor, and it stays");
+	NEEDS_TRAMPOLINES();
 	self->watcher = ONLY(skel->progs.on_free);
 	self->holder = ONLY(skel->progs.hold_with_task,
 			    skel->progs.drop_with_cpu);
@@ -372,6 +374,7 @@ TEST_F(going, both_may_go_at_once)
 	struct kinds_end *skel;
 	pthread_t thread;
 
+	NEEDS_TRAMPOLINES();
 	skel = ONLY(skel->progs.on_map_free, skel->progs.after_map_free,
 		    skel->progs.on_destroy);
 	ASSERT_NE(skel, NULL);
@@ -622,10 +625,12 @@ TEST_F(inode, unlinked_files_leave_nothing)
 /* A program makes a value for every inode that is about to be freed. */
 TEST_F(inode, a_value_may_be_made_during_eviction)
 {
-	struct kinds_end *skel = ONLY(skel->progs.on_eviction);
+	struct kinds_end *skel;
 	long long empty;
 	int fd, map;
 
+	NEEDS_TRAMPOLINES();
+	skel = ONLY(skel->progs.on_eviction);
 	ASSERT_NE(skel, NULL);
 	map = bpf_map__fd(skel->maps.evictions);
 	empty = fdinfo_number(map, "memlock");
@@ -683,6 +688,7 @@ FIXTURE(locked) {
 
 FIXTURE_SETUP(locked)
 {
+	NEEDS_TRAMPOLINES();
 	self->skel = ONLY(skel->progs.count_pairs);
 	ASSERT_NE(self->skel, NULL);
 	self->cgroup = new_cgroup();

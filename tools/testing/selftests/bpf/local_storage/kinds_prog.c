@@ -325,6 +325,8 @@ TEST_F(program, it_has_the_helpers)
 	struct bpf_map *values;
 
 	prog = bpf_object__find_program_by_name(self->skel->obj, variant->name);
+	if (is_of_function(prog))
+		NEEDS_TRAMPOLINES();
 	values = variant->whose <= OF_CHILD ? self->skel->maps.task_values :
 		 variant->whose == OF_CGROUP ? self->skel->maps.cgrp_values :
 					       self->skel->maps.inode_values;

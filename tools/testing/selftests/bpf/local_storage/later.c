@@ -212,7 +212,7 @@ static int create_exclusive(const struct bpf_object *obj,
 		.btf_fd = bpf_object__btf_fd(obj),
 		.btf_key_type_id = bpf_map__btf_key_type_id(like),
 		.btf_value_type_id = bpf_map__btf_value_type_id(like),
-		.excl_prog_hash = (__u64)hash,
+		.excl_prog_hash = (unsigned long)hash,
 		.excl_prog_hash_size = sizeof(hash),
 	};
 	int fd = syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof(attr));

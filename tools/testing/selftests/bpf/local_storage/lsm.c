@@ -162,7 +162,7 @@ TEST_F(lsm, a_value_lasts_while_a_program_sleeps_on_it)
 	pthread_t thread;
 	int deleted = 0;
 
-	self->skel->bss->user_page = (__u64)page;
+	self->skel->bss->user_page = (unsigned long)page;
 	ASSERT_EQ(pthread_create(&thread, NULL, get_peer_names, &self->sk), 0);
 	for (int i = 0; i < 4000; i++) {
 		madvise(page, 4096, MADV_DONTNEED);

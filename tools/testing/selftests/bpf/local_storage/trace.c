@@ -177,6 +177,8 @@ WORKS(tp_btf_softirq, true);
 FIXTURE_SETUP(works)
 {
 	libbpf_set_print(NULL);
+	if (strncmp(variant->program, "tp_", 3))
+		NEEDS_TRAMPOLINES();
 	self->sk = socket_in_place();
 	ASSERT_EQ(self->sk, SK_FD);
 	START(variant->program, NULL);
@@ -251,6 +253,8 @@ DENIED(fentry_nmi, true, true);
 FIXTURE_SETUP(denied)
 {
 	libbpf_set_print(NULL);
+	if (strncmp(variant->program, "tp_", 3))
+		NEEDS_TRAMPOLINES();
 	self->sk = socket_in_place();
 	ASSERT_EQ(self->sk, SK_FD);
 	START(variant->program, NULL);
@@ -296,6 +300,8 @@ TEST_F(denied, whatever_is_tried_fails)
 TEST_F(trace, a_dying_socket_gets_no_value)
 {
 	int fd = tcp_socket(), other;
+
+	NEEDS_TRAMPOLINES();
 
 	START("fentry_dying", NULL);
 	self->skel->bss->what = TRY_CREATE;
@@ -344,6 +350,7 @@ FIXTURE_VARIANT_ADD(lesser, timewait) {
 
 FIXTURE_SETUP(lesser)
 {
+	NEEDS_TRAMPOLINES();
 	libbpf_set_print(NULL);
 	ASSERT_EQ(LOAD(variant->program, NULL), 0) TH_LOG("%s", self->log);
 	ASSERT_EQ(attach(self->skel), 0);
@@ -420,6 +427,7 @@ TEST_F(trace, others_may_watch_a_socket_being_freed)
 {
 	int fd = tcp_socket();
 
+	NEEDS_TRAMPOLINES();
 	START("bare_fentry", "bpf_sk_storage_free");
 	close(fd);
 	EXPECT_TRUE(EVENTUALLY(self->seen->runs));
@@ -439,6 +447,7 @@ TEST_F(trace, a_program_on_a_program_has_no_helpers)
 	static const char * const progs[] = { "fentry_any", "fexit_any" };
 	int fd;
 
+	NEEDS_TRAMPOLINES();
 	ASSERT_NE(target, NULL);
 	fd = bpf_program__fd(target->progs.on_getsockopt);
 	for (int i = 0; i < ARRAY_SIZE(progs); i++) {
@@ -523,6 +532,7 @@ TEST_F(trace, the_core_can_be_traced_where_no_lock_is_held)
 	int id = 0, open = 0, closed = 0;
 	const char *name;
 
+	NEEDS_TRAMPOLINES();
 	ASSERT_NE(btf, NULL);
 	while ((name = next_function(btf, &id, "bpf_local_storage"))) {
 		EXPECT_EQ(TRY(name, BPF_MODIFY_RETURN), -EINVAL);
@@ -633,6 +643,8 @@ FIXTURE_SETUP(reentry)
 	if (err == -ESRCH)
 		SKIP(return, "nothing of that name in this kernel");
 	ASSERT_EQ(err, 0) TH_LOG("%s", self->log);
+	if (variant->target)
+		NEEDS_TRAMPOLINES();
 	/* Calling one takes a lock that lockdep follows, for ever. */
 	if (variant->inside && is_late())
 		SKIP(return, "even an empty program there stops this kernel");

@@ -208,7 +208,7 @@ int cgrp_iter(struct bpf_iter__cgroup *ctx)
 {
 	struct cgroup *cgroup = ctx->cgroup;
 
-	if (cgroup && cgroup->kn->id == owner_ino)
+	if (cgroup && (__u32)cgroup->kn->id == (__u32)owner_ino)
 		exercise_cgrp(cgroup);
 	return 0;
 }

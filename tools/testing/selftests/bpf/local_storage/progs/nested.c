@@ -28,7 +28,7 @@ enum nested_op op;
 __u64 watched;		/* an address */
 int traps;
 bool got;		/* what get returned is not NULL */
-long deleted;		/* what delete returned */
+__s64 deleted;		/* what delete returned */
 
 /* Where the owner's pointer to its storage is, and the value's slot in it. */
 __u64 pointer_at, slot_at;

@@ -75,8 +75,16 @@ enum {
 #define WIDE		20000
 #define TOO_WIDE	40000
 
-/* The fd below which tracing programs look for the socket of a test. */
-#define SK_FD		60
+/*
+ * The fd below which tracing programs look for the socket of a test: there is
+ * room for as many as a long of the kernel's has bits where they look.
+ */
+#ifdef __bpf__
+#define NR_FDS		(sizeof(((struct files_struct *)0)->fd_array) / 8)
+#else
+#define NR_FDS		(8 * (int)sizeof(long))
+#endif
+#define SK_FD		(NR_FDS - 4)
 
 /* What tracing programs are to do to that socket. */
 enum {

@@ -13,8 +13,9 @@ struct storage_map {
 	__type(value, __u64);
 } main_map SEC(".maps");
 
+/* No array: those of 32-bit kernels find but their first map. */
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
 	__uint(max_entries, OUTER_ENTRIES);
 	__type(key, __u32);
 	__array(values, struct storage_map);
