@@ -6,7 +6,8 @@
 int skips;
 
 void test_sk_storage_map(void);
-void test_task_storage_map_stress_lookup(void);
+/* Later bases do not have it. */
+void test_task_storage_map_stress_lookup(void) __attribute__((weak));
 
 static const struct {
 	const char *name;
@@ -22,8 +23,9 @@ int main(int argc, char **argv)
 	for (unsigned int i = 0; i < sizeof(tests) / sizeof(*tests); i++) {
 		if (argc != 2 || strcmp(argv[1], tests[i].name))
 			continue;
-		tests[i].run();
-		if (skips)
+		if (tests[i].run)
+			tests[i].run();
+		if (skips || !tests[i].run)
 			printf("%s:SKIP\n", argv[1]);
 		return 0;
 	}
