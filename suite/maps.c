@@ -6,8 +6,9 @@
 int skips;
 
 void test_sk_storage_map(void);
+void test_task_storage_map_stress_lookup(void);
 /* Later bases do not have it. */
-void test_task_storage_map_stress_lookup(void) __attribute__((weak));
+#pragma weak test_task_storage_map_stress_lookup
 
 static const struct {
 	const char *name;
