@@ -193,24 +193,11 @@ int BPF_PROG(task_free, struct task_struct *task)
 	return task_ends(task);
 }
 
-/* Of kernels that have them, what is used here; some have no such type. */
-struct scx_exit_task_args;
-struct sched_ext_ops___ {
-	void (*disable)(struct task_struct *task);
-	void (*exit_task)(struct task_struct *task,
-			  struct scx_exit_task_args *args);
-	void (*cgroup_exit)(struct cgroup *cgrp);
-	__u64 flags;
-	char name[128];
-};
-
-#define SWITCH_PARTIAL	(1 << 3)
-
 #define SCHEDULER(op_name)						\
 	SEC(".struct_ops.link")						\
-	struct sched_ext_ops___ with_##op_name = {			\
+	struct sched_ext_ops with_##op_name = {				\
 		.op_name = (void *)op_name,				\
-		.flags = SWITCH_PARTIAL,				\
+		.flags = SCX_OPS_SWITCH_PARTIAL,			\
 		.name = "dying",					\
 	}
 
