@@ -109,7 +109,7 @@ bool is_rt(void);
 #define JIT		"/proc/sys/net/core/bpf_jit_enable"
 bool set_jit(const char *on);
 
-/* Whether programs can be attached to functions: on 32 bits, on no machine. */
+/* Whether programs can be attached to functions; on i386 they can't. */
 bool has_trampolines(void);
 bool is_of_function(const struct bpf_program *prog);
 

@@ -240,13 +240,6 @@ static int kind_of(const char *name)
 	return kind;
 }
 
-static bool needs_jit(const struct bpf_program *prog)
-{
-	const char *section = bpf_program__section_name(prog);
-
-	return strstr(section, "fentry") || strstr(section, "lsm");
-}
-
 static void unload(struct site *s)
 {
 	while (s->nr_links)
@@ -280,7 +273,7 @@ static int load(struct site *s)
 	if (!s->skel)
 		return -ENOMEM;
 	bpf_object__for_each_program(prog, s->skel->obj)
-		bpf_program__set_autoload(prog, s->jit || !needs_jit(prog));
+		bpf_program__set_autoload(prog, s->jit || !is_of_function(prog));
 	if (s->place == IN_INDEX && !is_stock())
 		bpf_object__for_each_map(map, s->skel->obj)
 			err = err ?: forgo_slot(s, map);
@@ -397,7 +390,7 @@ static int attach(struct site *s)
 					"cgroup");
 
 		if (!bpf_program__autoload(prog) ||
-		    (!of_cgroup && !needs_jit(prog)))
+		    (!of_cgroup && !is_of_function(prog)))
 			continue;
 		if (of_cgroup)
 			s->links[s->nr_links] =

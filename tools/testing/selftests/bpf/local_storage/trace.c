@@ -302,7 +302,6 @@ TEST_F(trace, a_dying_socket_gets_no_value)
 	int fd = tcp_socket(), other;
 
 	NEEDS_TRAMPOLINES();
-
 	START("fentry_dying", NULL);
 	self->skel->bss->what = TRY_CREATE;
 	close(fd);

@@ -13,7 +13,7 @@ struct storage_map {
 	__type(value, __u64);
 } main_map SEC(".maps");
 
-/* No array: those of 32-bit kernels find but their first map. */
+/* An array found but its first map where this was tried on i386. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
 	__uint(max_entries, OUTER_ENTRIES);
