@@ -109,6 +109,9 @@ static int run_rounds(struct traffic *skel, int cgroup)
 
 	for (int i = 0; i < TRAFFIC_ROUNDS && !err; i++)
 		err = run_round("traffic-none", NULL, NULL, cgroup) ?:
+		      run_round("traffic-together",
+				skel->progs.together_ingress,
+				skel->progs.together_egress, cgroup) ?:
 		      run_round("traffic-hash", skel->progs.hash_ingress,
 				skel->progs.hash_egress, cgroup) ?:
 		      run_round("traffic-storage", skel->progs.storage_ingress,

@@ -28,6 +28,7 @@
 /* Nanoseconds per message. */
 static struct measure measures[] = {
 	{ .name = "traffic-none" },
+	{ .name = "traffic-together" },
 	{ .name = "traffic-hash" },
 	{ .name = "traffic-storage" },
 };

@@ -366,9 +366,10 @@ static long region_op_delete(void *owner, struct bpf_local_storage_map *smap)
 }
 
 /*
- * R0 = the value in socket R2.  It is the sum of the socket's address, the
- * cookie found and a number, so that the processor cannot read it before the
- * cookie.
+ * R0 = the value in socket R2.  On x86, where loads stay in order, it is found by
+ * the socket's address alone, so that a store to it waits for nothing, as in
+ * gen_slot().  Elsewhere the cookie found is a part of its address: the value
+ * cannot be read before.
  */
 static struct bpf_insn *
 region_op_gen_lookup(struct bpf_insn *insn,
@@ -377,7 +378,7 @@ region_op_gen_lookup(struct bpf_insn *insn,
 	struct bpf_sk_region *region = to_sk_region(call->map);
 	s16 value = sizeof(u64) - region->end - region->size;
 	struct bpf_insn number[] = {
-		BPF_LD_IMM64(BPF_REG_0, value - region->cookie),
+		BPF_LD_IMM64(BPF_REG_0, region->cookie),
 	};
 
 	insn = bpf_sk_storage_gen_checks(insn, call);
@@ -387,14 +388,19 @@ region_op_gen_lookup(struct bpf_insn *insn,
 			      value - (s16)sizeof(u64));
 	*insn++ = number[0];
 	*insn++ = number[1];
-	*insn++ = BPF_ALU64_REG(BPF_ADD, BPF_REG_0, BPF_REG_5);
 	if (call->creates) {
-		*insn++ = BPF_JMP_IMM(BPF_JNE, BPF_REG_0, value,
+		*insn++ = BPF_JMP_REG(BPF_JNE, BPF_REG_0, BPF_REG_5,
 				      BPF_LOCAL_STORAGE_TO_HELPER);
 	} else {
-		*insn++ = BPF_JMP_IMM(BPF_JEQ, BPF_REG_0, value, 2);
+		*insn++ = BPF_JMP_REG(BPF_JEQ, BPF_REG_0, BPF_REG_5, 2);
 		*insn++ = BPF_MOV64_IMM(BPF_REG_0, 0);
 		*insn++ = BPF_JMP_A(BPF_LOCAL_STORAGE_IF_NULL);
+	}
+	if (IS_ENABLED(CONFIG_X86_64)) {
+		*insn++ = BPF_MOV64_IMM(BPF_REG_0, value);
+	} else {
+		*insn++ = BPF_ALU64_REG(BPF_SUB, BPF_REG_0, BPF_REG_5);
+		*insn++ = BPF_ALU64_IMM(BPF_ADD, BPF_REG_0, value);
 	}
 	*insn++ = BPF_ALU64_REG(BPF_ADD, BPF_REG_0, BPF_REG_2);
 	return insn;
