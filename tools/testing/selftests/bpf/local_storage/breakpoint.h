@@ -14,4 +14,10 @@
 int watch(int *breakpoints, __u64 address);
 void remove_breakpoints(int *breakpoints);
 
+/* Ends a test, or the setup of one, that wants some. */
+#define NEEDS_BREAKPOINTS() do {					\
+	if (!has_function("perf_bp_event"))				\
+		SKIP(return, "this machine has no breakpoints");	\
+} while (0)
+
 #endif /* _BREAKPOINT_H */

@@ -30,6 +30,15 @@ struct btf *types_with_lock(__u32 value_size)
 	return btf;
 }
 
+__u64 locked_value(__u32 lock, __u32 number)
+{
+	__u32 parts[] = { lock, number };
+	__u64 value;
+
+	memcpy(&value, parts, sizeof(value));
+	return value;
+}
+
 struct spec spec_for(struct btf *btf, __u32 value_size)
 {
 	btf__load_into_kernel(btf);
@@ -160,11 +169,16 @@ bool is_rt(void)
 	return !uname(&name) && strstr(name.version, "PREEMPT_RT");
 }
 
-static bool is_arm64(void)
+static bool is_machine(const char *which)
 {
 	struct utsname name;
 
-	return !uname(&name) && !strcmp(name.machine, "aarch64");
+	return !uname(&name) && !strcmp(name.machine, which);
+}
+
+static bool is_arm64(void)
+{
+	return is_machine("aarch64");
 }
 
 bool set_jit(const char *on)
@@ -198,7 +212,7 @@ bool has_nmis(void)
 {
 	char text[4096];
 
-	if (cpus() < 2)
+	if (cpus() < 2 || is_machine("s390x"))
 		return false;
 	/* There, they are an option. */
 	if (is_arm64())

@@ -55,6 +55,8 @@ struct btf *types_for(__u32 value_size);
 
 /* The same where the value is a struct that begins with a lock and a number. */
 struct btf *types_with_lock(__u32 value_size);
+/* A value of theirs of 8 bytes: a lock, and a number behind it. */
+__u64 locked_value(__u32 lock, __u32 number);
 struct spec spec_for(struct btf *btf, __u32 value_size);
 
 /* A map's fd, or the negative errno. */

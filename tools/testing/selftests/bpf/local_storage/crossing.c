@@ -51,8 +51,10 @@ FIXTURE(crossing) {
 
 FIXTURE_SETUP(crossing)
 {
-	struct nested *skel = nested__open();
+	struct nested *skel;
 
+	NEEDS_BREAKPOINTS();
+	skel = nested__open();
 	memset(self->breakpoints, -1, sizeof(self->breakpoints));
 	memset(self->others, -1, sizeof(self->others));
 	ASSERT_NE(skel, NULL);

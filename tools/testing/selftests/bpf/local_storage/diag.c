@@ -585,7 +585,7 @@ static int not_shown_as(FIXTURE_DATA(hidden) *self, int map, __u64 value)
 
 TEST_F(hidden, locks_are_shown_as_zero)
 {
-	__u32 value[2] = { 0xffffffff, 5 };
+	__u64 value = locked_value(0xffffffff, 5);
 	struct btf *btf = types_with_lock(8);
 	struct spec spec = spec_for(btf, 8);
 	int map = create(&spec), wrong;
@@ -593,10 +593,10 @@ TEST_F(hidden, locks_are_shown_as_zero)
 	btf__free(btf);
 	for (int i = 0; i < HIDING; i++) {
 		listen(self->sockets[i], 1);
-		ASSERT_EQ(bpf_map_update_elem(map, &self->sockets[i], value,
+		ASSERT_EQ(bpf_map_update_elem(map, &self->sockets[i], &value,
 					      0), 0);
 	}
-	wrong = not_shown_as(self, map, 5ULL << 32);
+	wrong = not_shown_as(self, map, locked_value(0, 5));
 	close(map);
 	if (is_stock() && wrong)
 		SKIP(return, "the base leaves a lock's bytes as they were");

@@ -248,16 +248,15 @@ FIXTURE_TEARDOWN(locked)
 	end_owner(&self->owner);
 }
 
-/* The lower half is the lock, the upper half the number. */
-#define WITH_LOCK(number)	((__u64)(number) << 32 | 0xffffffff)
-#define NO_LOCK(number)		((__u64)(number) << 32)
+#define WITH_LOCK(number)	locked_value(0xffffffff, number)
+#define NO_LOCK(number)		locked_value(0, number)
 
 static long long locked_lookup(int map, int fd)
 {
 	long long value = -1;
 	int err = bpf_map_lookup_elem_flags(map, &fd, &value, BPF_F_LOCK);
 
-	return err ?: value & ~0xffffffffULL;
+	return err ?: value & NO_LOCK(0xffffffff);
 }
 
 TEST_F(locked, the_lock_lets_values_change_in_place)

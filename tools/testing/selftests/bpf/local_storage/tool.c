@@ -45,20 +45,32 @@ static const char *directory(char *path, size_t size)
 	return dirname(path);
 }
 
+/* An fd, byte by byte, as bpftool wants a key. */
+static const char *key_of(int fd, char text[20])
+{
+	unsigned char byte[sizeof(fd)];
+
+	memcpy(byte, &fd, sizeof(fd));
+	sprintf(text, "%d %d %d %d", byte[0], byte[1], byte[2], byte[3]);
+	return text;
+}
+
 /*
- * Run a shell command in which $T is bpftool, $ID the map's id, $SK the fd of
- * the socket, which the command inherits, and $DIR where the objects are.
+ * Run a shell command in which $T is bpftool, $ID the map's id, $SK the key of
+ * the socket, which the command inherits, $OUT that of its stdout, and $DIR where
+ * the objects are.
  * Returns its exit status; what it prints goes to text.
  */
 static int shell(const char *command, int map, int sk, char *text, size_t size)
 {
-	char line[4096], path[512];
+	char line[4096], path[512], of_sk[20], of_stdout[20];
 	FILE *pipe;
 	size_t n;
 
-	snprintf(line, sizeof(line), "T=%s ID=%u SK=%d DIR=%s; { %s; } 2>&1",
-		 bpftool(), id_of(map), sk, directory(path, sizeof(path)),
-		 command);
+	snprintf(line, sizeof(line),
+		 "T=%s ID=%u SK='%s' OUT='%s' DIR=%s; { %s; } 2>&1", bpftool(),
+		 id_of(map), key_of(sk, of_sk), key_of(1, of_stdout),
+		 directory(path, sizeof(path)), command);
 	text[0] = 0;
 	pipe = popen(line, "r");
 	if (!pipe)
@@ -99,7 +111,7 @@ TEST_F(tool, map_show_knows_it)
 		  "[1] INT 'int' size=4 bits_offset=0 nr_bits=32" },
 		{ "$T map freeze id $ID", 0, "" },
 		{ "$T map show id $ID", 0, "frozen" },
-		{ "$T map update id $ID key $SK 0 0 0 value 1 0 0 0 0 0 0 0",
+		{ "$T map update id $ID key $SK value 1 0 0 0 0 0 0 0",
 		  STATUS(1), "update failed: Operation not permitted" },
 	};
 
@@ -122,7 +134,7 @@ TEST_F(tool, map_dump_has_no_keys)
 		{ "$T -j map dump id $ID", STATUS(ENOTSUPP), "[]" },
 		{ "$T map getnext id $ID", STATUS(ENOTSUPP),
 		  "can't get next key: Unknown error 524" },
-		{ "$T map getnext id $ID key $SK 0 0 0", STATUS(ENOTSUPP),
+		{ "$T map getnext id $ID key $SK", STATUS(ENOTSUPP),
 		  "can't get next key: Unknown error 524" },
 		{ "$T map pop id $ID", STATUS(ENOTSUPP), "pop failed" },
 	};
@@ -137,27 +149,27 @@ TEST_F(tool, map_dump_has_no_keys)
 TEST_F(tool, elements_are_there_by_inherited_fd)
 {
 	struct step steps[] = {
-		{ "$T map lookup id $ID key $SK 0 0 0", STATUS(ENOENT),
+		{ "$T map lookup id $ID key $SK", STATUS(ENOENT),
 		  "Not found" },
-		{ "$T map update id $ID key $SK 0 0 0" VALUE " exist",
+		{ "$T map update id $ID key $SK" VALUE " exist",
 		  STATUS(ENOENT), "update failed: No such file" },
-		{ "$T map update id $ID key $SK 0 0 0" VALUE, 0, "" },
-		{ "$T map update id $ID key $SK 0 0 0" VALUE " noexist",
+		{ "$T map update id $ID key $SK" VALUE, 0, "" },
+		{ "$T map update id $ID key $SK" VALUE " noexist",
 		  STATUS(EEXIST), "update failed: File exists" },
-		{ "$T -j map lookup id $ID key $SK 0 0 0", 0,
+		{ "$T -j map lookup id $ID key $SK", 0,
 		  "\"value\":[\"0x09\",\"0x00\",\"0x00\",\"0x00\",\"0x00\","
 		  "\"0x00\",\"0x00\",\"0x00\"]" },
-		{ "$T map lookup pinned " PIN " key $SK 0 0 0", 0, "[0x9," },
-		{ "$T map delete id $ID key $SK 0 0 0", 0, "" },
-		{ "$T map delete id $ID key $SK 0 0 0", STATUS(ENOENT),
+		{ "$T map lookup pinned " PIN " key $SK", 0, "[0x9," },
+		{ "$T map delete id $ID key $SK", 0, "" },
+		{ "$T map delete id $ID key $SK", STATUS(ENOENT),
 		  "delete failed: No such file" },
 		{ "$T map lookup id $ID key 200 0 0 0", STATUS(EBADF),
 		  "lookup failed: Bad file descriptor" },
 		{ "$T map update id $ID key 200 0 0 0" VALUE, STATUS(EBADF),
 		  "update failed: Bad file descriptor" },
-		{ "$T map lookup id $ID key 1 0 0 0", STATUS(ENOTSOCK),
+		{ "$T map lookup id $ID key $OUT", STATUS(ENOTSOCK),
 		  "lookup failed: Socket operation on non-socket" },
-		{ "$T map delete id $ID key 1 0 0 0", STATUS(ENOTSOCK),
+		{ "$T map delete id $ID key $OUT", STATUS(ENOTSOCK),
 		  "delete failed: Socket operation on non-socket" },
 	};
 

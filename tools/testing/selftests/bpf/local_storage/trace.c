@@ -248,7 +248,9 @@ DENIED(fexit_hardirq, false, false);
 DENIED(tp_btf_hardirq, false, true);
 DENIED(tp_btf_nmi, true, true);
 #endif
+#ifndef __s390x__
 DENIED(fentry_nmi, true, true);
+#endif
 
 FIXTURE_SETUP(denied)
 {

@@ -7,6 +7,11 @@
 #define SYSCALL(name)	"__arm64_sys_" #name
 #define NMI_EVENT	"fentry/generic_handle_domain_nmi"
 #define NMI_FUNCTION	"fentry/generic_handle_domain_nmi"
+#elif defined(__TARGET_ARCH_s390)
+#define SYSCALL(name)	"__s390x_sys_" #name
+/* Those of that machine tell of faults, and no test can have one. */
+#define NMI_EVENT	"fentry/s390_do_machine_check"
+#define NMI_FUNCTION	"fentry/s390_do_machine_check"
 #else
 #define SYSCALL(name)	"__x64_sys_" #name
 #define NMI_EVENT	"tp_btf/nmi_handler"

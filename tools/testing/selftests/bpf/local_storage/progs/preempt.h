@@ -18,6 +18,16 @@ static __always_inline int preempt_count(void)
 {
 	return bpf_get_current_task_btf()->thread_info.preempt.count;
 }
+#elif defined(__TARGET_ARCH_s390)
+/* Each processor finds its own where memory begins. */
+static __always_inline int preempt_count(void)
+{
+	struct lowcore *here = 0;
+	int count = 0;
+
+	bpf_probe_read_kernel(&count, sizeof(count), &here->preempt_count);
+	return count;
+}
 #else
 static __always_inline int preempt_count(void)
 {
