@@ -2,7 +2,8 @@
 # How to build programs that use libbpf skeletons.  Who includes it sets
 # OUTPUT, KERNEL_SRC and, unless a kernel was built there, VMLINUX; sources are
 # found in the including directory.  For another machine, ARCH and CROSS_COMPILE
-# say for which; USERCFLAGS and USERLDFLAGS where libelf and zlib for it are.
+# say for which; USERCFLAGS and USERLDFLAGS where libelf and zlib for it are;
+# EMULATOR what runs its programs here, if its bytes are in another order.
 
 ifneq ($(MAKECMDGOALS),clean)
 ifndef VMLINUX
@@ -26,7 +27,8 @@ CFLAGS += -std=gnu11 -O2 -g -Wall -pthread -D_GNU_SOURCE= \
 include $(KERNEL_SRC)/tools/scripts/Makefile.arch
 
 # Later kernels have types that are part of others without a name.
-BPF_CFLAGS := -target bpf -D__TARGET_ARCH_$(SRCARCH) -mcpu=v3 -O2 -g -Wall -fms-extensions \
+BPF_CFLAGS := -target $(if $(EMULATOR),bpfeb,bpf) -D__TARGET_ARCH_$(SRCARCH) \
+	-mcpu=v3 -O2 -g -Wall -fms-extensions \
 	-Wno-microsoft-anon-tag -Wno-pragma-clang-attribute \
 	-I$(OUTPUT) -I$(OUTPUT)/include -I$(HERE)
 
@@ -36,6 +38,8 @@ LIBBPF := $(OUTPUT)/libbpf/libbpf.a
 BPFTOOL := $(OUTPUT)/tools/bpftool
 # What runs here, whatever the tests are for.
 BOOTSTRAP := $(OUTPUT)/tools/bootstrap/bpftool
+# libbpf does not link programs whose bytes are in another order than its own.
+GENERATOR := $(if $(EMULATOR),$(EMULATOR) $(BPFTOOL),$(BOOTSTRAP))
 
 all:
 
@@ -67,19 +71,23 @@ $(VMLINUX): ;
 CONTEXTS := __sk_buff\|bpf_sock\|bpf_sock_ops\|bpf_sock_addr\|bpf_sockopt
 CONTEXTS := $(CONTEXTS)\|bpf_sk_lookup\|sk_msg_md\|bpf_iter__.*\|bpf_iter_meta
 KEEP := __attribute__((preserve_access_index)), apply_to = record
+RELOCATED := \#ifndef BPF_NO_PRESERVE_ACCESS_INDEX\n\#pragma clang attribute
 
 $(OUTPUT)/vmlinux.h: $(VMLINUX) $(BOOTSTRAP)
 	$(BOOTSTRAP) btf dump file $(VMLINUX) format c | \
 	sed -e '/^struct \($(CONTEXTS)\) {/,/^};/ {' \
-	    -e '/^struct/i #pragma clang attribute pop' \
-	    -e '/^};/a #pragma clang attribute push ($(KEEP))' \
+	    -e '/^struct/i $(RELOCATED) pop\n#endif' \
+	    -e '/^};/a $(RELOCATED) push ($(KEEP))\n#endif' \
 	    -e '}' > $@
+	if grep -q '^struct sched_ext_ops {' $@; then \
+		echo '#define HAS_SCHEDULERS' >> $@; \
+	fi
 
 $(OUTPUT)/%.bpf.o: progs/%.c $(wildcard progs/*.h) $(OUTPUT)/vmlinux.h
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
-$(OUTPUT)/%.skel.h: $(OUTPUT)/%.bpf.o
-	$(BOOTSTRAP) gen skeleton $< name $* > $@
+$(OUTPUT)/%.skel.h: $(OUTPUT)/%.bpf.o $(if $(EMULATOR),$(BPFTOOL))
+	$(GENERATOR) gen skeleton $< name $* > $@
 
 .PHONY: all
 .DELETE_ON_ERROR:

@@ -193,6 +193,7 @@ int BPF_PROG(task_free, struct task_struct *task)
 	return task_ends(task);
 }
 
+#ifdef HAS_SCHEDULERS
 #define SCHEDULER(op_name)						\
 	SEC(".struct_ops.link")						\
 	struct sched_ext_ops with_##op_name = {				\
@@ -223,6 +224,7 @@ int BPF_PROG(cgroup_exit, struct cgroup *cgrp)
 SCHEDULER(disable);
 SCHEDULER(exit_task);
 SCHEDULER(cgroup_exit);
+#endif
 
 #define CGROUP_ENDS(function)						\
 	SEC("fentry/" #function)					\
