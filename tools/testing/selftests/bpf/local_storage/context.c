@@ -473,6 +473,8 @@ FIXTURE_VARIANT_ADD(context, rcu_tasks) {
 	},
 };
 
+/* There, nothing that a program can follow is called for one. */
+#ifndef __s390x__
 FIXTURE_VARIANT_ADD(context, irq_work) {
 	.stock = ENDLESS,
 	.allocator = true,
@@ -481,6 +483,7 @@ FIXTURE_VARIANT_ADD(context, irq_work) {
 		IPI_TRACEPOINTS,
 	},
 };
+#endif
 
 FIXTURE_VARIANT_ADD(context, contention) {
 	.tracepoints = {
