@@ -16,7 +16,7 @@
 
 #define PARAMETER	"bpf_sk_reserve="
 /* A cache line, which is what 60 bytes become. */
-#ifdef __s390x__
+#ifdef __s390__
 #define BYTES		256
 #else
 #define BYTES		64

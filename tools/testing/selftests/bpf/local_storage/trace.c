@@ -248,7 +248,7 @@ DENIED(fexit_hardirq, false, false);
 DENIED(tp_btf_hardirq, false, true);
 DENIED(tp_btf_nmi, true, true);
 #endif
-#ifndef __s390x__
+#ifndef __s390__
 DENIED(fentry_nmi, true, true);
 #endif
 
