@@ -169,6 +169,13 @@ bool is_rt(void)
 	return !uname(&name) && strstr(name.version, "PREEMPT_RT");
 }
 
+bool is_smp(void)
+{
+	struct utsname name;
+
+	return !uname(&name) && strstr(name.version, " SMP ");
+}
+
 static bool is_machine(const char *which)
 {
 	struct utsname name;
@@ -297,23 +304,19 @@ int iter_over(struct bpf_program *prog, int map)
 	return fd < 0 ? -errno : fd;
 }
 
-__u64 find_only_pcpu_hot(void)
+__u64 find_only_count(void)
 {
 	unsigned long long address, found = 0;
 	char name[128];
-	struct btf *btf;
 	FILE *file;
-	int id;
 
-	if (sysconf(_SC_NPROCESSORS_CONF) > 1)
+	if (is_smp())
 		return 0;
-	btf = btf__load_vmlinux_btf();
-	id = btf__find_by_name_kind(btf, "pcpu_hot", BTF_KIND_VAR);
-	btf__free(btf);
-	file = id > 0 ? NULL : fopen("/proc/kallsyms", "r");
+	file = fopen("/proc/kallsyms", "r");
 	while (file && fscanf(file, "%llx %*c %127s%*[^\n]", &address,
 			      name) == 2)
-		if (!strcmp(name, "pcpu_hot"))
+		if (!strcmp(name, "pcpu_hot") ||
+		    !strcmp(name, "__preempt_count"))
 			found = address;
 	if (file)
 		fclose(file);

@@ -106,6 +106,7 @@ bool goes_on(int turn, int least, int seen);
 
 /* Where softirqs are threads, and programs get memory from lists only. */
 bool is_rt(void);
+bool is_smp(void);
 
 /* Have programs compiled, "1", or interpreted, "0"; false where that can't be. */
 #define JIT		"/proc/sys/net/core/bpf_jit_enable"
@@ -133,7 +134,7 @@ int iter_link(struct bpf_program *prog, int map);
 int iter_over(struct bpf_program *prog, int map);
 
 /* For progs/preempt.h. */
-__u64 find_only_pcpu_hot(void);
+__u64 find_only_count(void);
 
 /* The text that a command prints, and its exit status. */
 int output_of(const char *command, char *text, size_t size);

@@ -43,7 +43,7 @@ static int load_in(struct payer *payer, const char *map, const char *context,
 	payer->skel = irqs_off__open();
 	if (!payer->skel)
 		return -ENOMEM;
-	payer->skel->rodata->only_pcpu_hot = find_only_pcpu_hot();
+	payer->skel->rodata->only_count = find_only_count();
 	snprintf(name, sizeof(name), "%s_%s", map, context);
 	prog = bpf_object__find_program_by_name(payer->skel->obj, name);
 	bpf_program__set_autoload(prog, true);
@@ -247,7 +247,7 @@ FIXTURE_SETUP(sockets)
 {
 	self->skel = irqs_off__open();
 	ASSERT_NE(self->skel, NULL);
-	self->skel->rodata->only_pcpu_hot = find_only_pcpu_hot();
+	self->skel->rodata->only_count = find_only_count();
 }
 
 static int run_for_sockets(struct irqs_off *skel, struct bpf_program *prog,

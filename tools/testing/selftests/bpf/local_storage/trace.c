@@ -61,7 +61,7 @@ static int load(struct trace **skel, const char *name, const char *target,
 	*skel = trace__open();
 	if (!*skel)
 		return -ENOMEM;
-	(*skel)->rodata->only_pcpu_hot = find_only_pcpu_hot();
+	(*skel)->rodata->only_count = find_only_count();
 	prog = bpf_object__find_program_by_name((*skel)->obj, name);
 	if (!prog)
 		return -ENXIO;
