@@ -337,7 +337,12 @@ TEST_F(maps, what_can_sleep_cannot_use_them)
 	};
 
 	for (int i = 0; i < ARRAY_SIZE(programs); i++) {
-		EXPECT_EQ(load_with(programs[i], 0), 0)
+		int err = load_with(programs[i], 0);
+
+		/* Without a JIT, none calls functions of the kernel. */
+		if (err == -ENOTSUPP)
+			continue;
+		EXPECT_EQ(err, 0)
 			TH_LOG("%s", programs[i]);
 		EXPECT_EQ(load_with(programs[i], FLAG), -EOPNOTSUPP)
 			TH_LOG("%s", programs[i]);
