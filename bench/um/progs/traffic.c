@@ -78,38 +78,19 @@ static __always_inline int count_together(struct __sk_buff *skb)
 	return count(skb->sk ? (struct counts *)together : NULL, skb);
 }
 
-SEC("cgroup_skb/ingress")
-int together_ingress(struct __sk_buff *skb)
-{
-	return count_together(skb);
-}
+#define PROGRAMS(name, count)						\
+	SEC("cgroup_skb/ingress")					\
+	int name##_ingress(struct __sk_buff *skb)			\
+	{								\
+		return count(skb);					\
+	}								\
+									\
+	SEC("cgroup_skb/egress")					\
+	int name##_egress(struct __sk_buff *skb)			\
+	{								\
+		return count(skb);					\
+	}
 
-SEC("cgroup_skb/egress")
-int together_egress(struct __sk_buff *skb)
-{
-	return count_together(skb);
-}
-
-SEC("cgroup_skb/ingress")
-int hash_ingress(struct __sk_buff *skb)
-{
-	return count_by_cookie(skb);
-}
-
-SEC("cgroup_skb/egress")
-int hash_egress(struct __sk_buff *skb)
-{
-	return count_by_cookie(skb);
-}
-
-SEC("cgroup_skb/ingress")
-int storage_ingress(struct __sk_buff *skb)
-{
-	return count_of_socket(skb);
-}
-
-SEC("cgroup_skb/egress")
-int storage_egress(struct __sk_buff *skb)
-{
-	return count_of_socket(skb);
-}
+PROGRAMS(together, count_together)
+PROGRAMS(hash, count_by_cookie)
+PROGRAMS(storage, count_of_socket)

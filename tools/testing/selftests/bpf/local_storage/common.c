@@ -162,18 +162,21 @@ bool goes_on(int turn, int least, int seen)
 	return turn < least || (seen < ENOUGH && turn < least * 1000);
 }
 
-bool is_rt(void)
+static bool is_built_with(const char *word)
 {
 	struct utsname name;
 
-	return !uname(&name) && strstr(name.version, "PREEMPT_RT");
+	return !uname(&name) && strstr(name.version, word);
+}
+
+bool is_rt(void)
+{
+	return is_built_with("PREEMPT_RT");
 }
 
 bool is_smp(void)
 {
-	struct utsname name;
-
-	return !uname(&name) && strstr(name.version, " SMP ");
+	return is_built_with(" SMP ");
 }
 
 static bool is_machine(const char *which)
@@ -183,17 +186,19 @@ static bool is_machine(const char *which)
 	return !uname(&name) && !strcmp(name.machine, which);
 }
 
-static bool is_arm64(void)
-{
-	return is_machine("aarch64");
-}
-
 bool set_jit(const char *on)
 {
 	/* Some helpers are the compiler's there: the interpreter jumps to nowhere. */
-	if (on[0] == '0' && is_arm64())
+	if (on[0] == '0' && is_machine("aarch64"))
 		return false;
 	return !write_file(JIT, on);
+}
+
+bool has_jit(void)
+{
+	char text[8];
+
+	return !output_of("cat " JIT, text, sizeof(text)) && text[0] != '0';
 }
 
 bool has_trampolines(void)
@@ -222,7 +227,7 @@ bool has_nmis(void)
 	if (cpus() < 2 || is_machine("s390x"))
 		return false;
 	/* There, they are an option. */
-	if (is_arm64())
+	if (is_machine("aarch64"))
 		return !output_of("cat /proc/cmdline", text, sizeof(text)) &&
 		       strstr(text, "irqchip.gicv3_pseudo_nmi=1");
 	return true;
@@ -255,13 +260,23 @@ int run_program(struct bpf_program *prog)
 	       opts.retval;
 }
 
-bool has_function(const char *name)
+static bool is_known(const char *name, __u32 kind)
 {
 	struct btf *btf = btf__load_vmlinux_btf();
-	int id = btf__find_by_name_kind(btf, name, BTF_KIND_FUNC);
+	int id = btf__find_by_name_kind(btf, name, kind);
 
 	btf__free(btf);
 	return id > 0;
+}
+
+bool has_function(const char *name)
+{
+	return is_known(name, BTF_KIND_FUNC);
+}
+
+bool has_struct(const char *name)
+{
+	return is_known(name, BTF_KIND_STRUCT);
 }
 
 bool is_late(void)

@@ -88,6 +88,7 @@ bool is_stock(void);
 
 /* Whether a function of the kernel's has that name. */
 bool has_function(const char *name);
+bool has_struct(const char *name);
 
 /*
  * Whether the kernel is rather 7.3 than 6.12: all types of program have what
@@ -106,11 +107,13 @@ bool goes_on(int turn, int least, int seen);
 
 /* Where softirqs are threads, and programs get memory from lists only. */
 bool is_rt(void);
+/* Whether it was built for more than one processor. */
 bool is_smp(void);
 
 /* Have programs compiled, "1", or interpreted, "0"; false where that can't be. */
 #define JIT		"/proc/sys/net/core/bpf_jit_enable"
 bool set_jit(const char *on);
+bool has_jit(void);
 
 /* Whether programs can be attached to functions; on i386 they can't. */
 bool has_trampolines(void);

@@ -473,7 +473,7 @@ FIXTURE_VARIANT_ADD(context, rcu_tasks) {
 	},
 };
 
-/* There, nothing that a program can follow is called for one. */
+/* On s390, nothing that a program can follow is called for one. */
 #ifndef __s390__
 FIXTURE_VARIANT_ADD(context, irq_work) {
 	.stock = ENDLESS,

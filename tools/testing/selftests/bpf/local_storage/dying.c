@@ -285,12 +285,7 @@ static bool is_one_of(const char *name, const char *one, const char *other)
 
 static bool has_schedulers(void)
 {
-	struct btf *btf = btf__load_vmlinux_btf();
-	int id;
-
-	id = btf__find_by_name_kind(btf, "sched_ext_ops", BTF_KIND_STRUCT);
-	btf__free(btf);
-	return id > 0;
+	return has_struct("sched_ext_ops");
 }
 
 /* Whether a program's hook is one that this kernel has. */
