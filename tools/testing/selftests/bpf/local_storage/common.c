@@ -3,6 +3,7 @@
 #include <libgen.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <sys/syscall.h>
 
 struct btf *types_for(__u32 value_size)
 {
@@ -78,6 +79,63 @@ int create_kind(__u32 type, __u32 value_size, __u32 flags)
 int create_with(__u32 value_size, __u32 flags)
 {
 	return create_kind(BPF_MAP_TYPE_SK_STORAGE, value_size, flags);
+}
+
+int program_with(int map)
+{
+	struct bpf_insn insns[] = {
+		{ BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_MAP_FD, 0, map }, {},
+		{ BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0 },
+		{ BPF_JMP | BPF_EXIT },
+	};
+	int prog = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "use", "GPL",
+				 insns, ARRAY_SIZE(insns), NULL);
+
+	return prog < 0 ? -errno : prog;
+}
+
+/* Whether a process sleeps in bpf(2). */
+static bool waits_in_bpf(pid_t pid)
+{
+	char path[64];
+	long number;
+	FILE *file;
+	int n;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", pid);
+	file = fopen(path, "r");
+	if (!file)
+		return false;
+	n = fscanf(file, "%ld", &number);
+	fclose(file);
+	return n == 1 && number == __NR_bpf;
+}
+
+int kill_in_creation(__u32 type, __u32 value_size, __u32 flags)
+{
+	struct btf *btf = types_for(value_size);
+	struct spec spec = spec_for(btf, value_size);
+	pid_t pid, ended;
+	int status;
+
+	spec.type = type;
+	spec.flags |= flags;
+	pid = fork();
+	if (!pid) {
+		create(&spec);
+		_exit(0);
+	}
+	btf__free(btf);
+	if (pid < 0)
+		return -errno;
+	do {
+		ended = waitpid(pid, &status, WNOHANG);
+	} while (!ended && !waits_in_bpf(pid));
+	if (!ended) {
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+	}
+	return WIFSIGNALED(status) ? 0 : -ETIMEDOUT;
 }
 
 __u32 place(void)

@@ -67,6 +67,15 @@ int create_with(__u32 value_size, __u32 flags);
 /* A flag for maps of sockets where $IN_SOCKETS wants values there, or 0. */
 __u32 place(void);
 
+/* A program that does nothing with a map but hold it: its fd, or the error. */
+int program_with(int map);
+
+/*
+ * Create a map in another process, which is killed where it waits; 0, -ETIMEDOUT
+ * if it did not wait for so long, or the errno.
+ */
+int kill_in_creation(__u32 type, __u32 value_size, __u32 flags);
+
 /* Of a map; 0 if fd is none. */
 __u32 id_of(int map);
 

@@ -692,10 +692,10 @@ TEST_F(call, finds_what_there_is)
 
 #define MAPS	64
 
-/* A program that returns the current task's value, or 0. */
-static int program_for(int map)
+/* A program that returns the current task's value, or 0, and is so much longer. */
+static int longer_program_for(int map, int longer)
 {
-	struct bpf_insn insns[] = {
+	struct bpf_insn *all, insns[] = {
 		{ BPF_JMP | BPF_CALL, .imm = BPF_FUNC_get_current_task_btf },
 		{ BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_2, BPF_REG_0 },
 		{ BPF_LD | BPF_IMM | BPF_DW, BPF_REG_1, BPF_PSEUDO_MAP_FD,
@@ -709,8 +709,21 @@ static int program_for(int map)
 		{ BPF_JMP | BPF_EXIT },
 	};
 
-	return bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "get", "GPL", insns,
-			     ARRAY_SIZE(insns), NULL);
+	int prog;
+
+	all = malloc((longer + ARRAY_SIZE(insns)) * sizeof(*all));
+	for (int i = 0; i < longer; i++)
+		all[i] = (struct bpf_insn){ BPF_ALU64 | BPF_MOV | BPF_K };
+	memcpy(all + longer, insns, sizeof(insns));
+	prog = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "get", "GPL", all,
+			     longer + ARRAY_SIZE(insns), NULL);
+	free(all);
+	return prog;
+}
+
+static int program_for(int map)
+{
+	return longer_program_for(map, 0);
 }
 
 static int returned_by(int prog)
@@ -759,6 +772,43 @@ TEST(maps_that_meet_in_an_index)
 		close(progs[i]);
 		close(maps[i]);
 	}
+}
+
+/* By how much it grows where the verifier is done with it. */
+static int growth_of(int prog, int insns)
+{
+	struct bpf_prog_info info = {};
+	__u32 len = sizeof(info);
+
+	if (bpf_prog_get_info_by_fd(prog, &info, &len))
+		return -errno;
+	return info.xlated_prog_len / sizeof(struct bpf_insn) - insns;
+}
+
+/* Whose jumps may not reach as far as they would have to. */
+TEST(large_programs_call)
+{
+	const int size = 10, large = 1 << 14;
+	int map = create_kind(BPF_MAP_TYPE_TASK_STORAGE, 8, 0);
+	int small_growth, large_growth, prog;
+	int self_fd = pidfd_open(getpid(), 0);
+
+	ASSERT_EQ(update(map, self_fd, 77, 0), 0);
+	prog = program_for(map);
+	ASSERT_GE(prog, 0);
+	small_growth = growth_of(prog, size);
+	close(prog);
+	prog = longer_program_for(map, large);
+	ASSERT_GE(prog, 0);
+	EXPECT_EQ(returned_by(prog), 77);
+	large_growth = growth_of(prog, large + size);
+	if (is_stock())
+		EXPECT_EQ(large_growth, small_growth);
+	if (!is_stock())
+		EXPECT_LT(large_growth, small_growth);
+	close(prog);
+	close(self_fd);
+	close(map);
 }
 
 TEST_HARNESS_MAIN

@@ -114,6 +114,29 @@ TEST_F(charge, without_room_there_is_no_value)
 	EXPECT_EQ(set(self->map, self->sk), 0);
 }
 
+/* However little is missing, for whichever part of it. */
+TEST_F(charge, a_value_is_paid_for_whole_or_not_made)
+{
+	int map = create_with(8, is_stock() ? 0 : BPF_F_STORAGE_NO_SLOT);
+	int all, limit = 0, err;
+	char text[16];
+
+	ASSERT_EQ(set(map, self->sk), 0);
+	all = optmem(self->sk);
+	ASSERT_EQ(bpf_map_delete_elem(map, &self->sk), 0);
+	do {
+		limit += 4;
+		snprintf(text, sizeof(text), "%d", limit);
+		ASSERT_EQ(write_file(OPTMEM_MAX, text), 0);
+		err = set(map, self->sk);
+		EXPECT_EQ(optmem(self->sk), err ? 0 : all);
+	} while (err == -ENOMEM && limit < 2 * all);
+	EXPECT_EQ(err, 0);
+	EXPECT_GE(limit, all);
+	EXPECT_EQ(write_file(OPTMEM_MAX, "131072"), 0);
+	close(map);
+}
+
 /* Make the nth allocation of this thread fail from now on; 0: none. */
 static int fail_nth(int n)
 {
@@ -341,13 +364,7 @@ FIXTURE(per_cpu) {
 
 static int use_by_program(int map, int outer)
 {
-	struct bpf_insn insns[] = {
-		{ BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_MAP_FD, 0, map }, {},
-		{ BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0 },
-		{ BPF_JMP | BPF_EXIT },
-	};
-	int prog = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "use", "GPL",
-				 insns, ARRAY_SIZE(insns), NULL);
+	int prog = program_with(map);
 
 	if (prog < 0)
 		return prog;

@@ -434,6 +434,52 @@ TEST_F(on_function, update_by_call_may_create)
 	close(self_fd);
 }
 
+/* An update has looked for what there is when it allocates. */
+static const struct {
+	enum nested_op meanwhile;
+	__u64 flags;
+	long long err, left;
+} overtaken[] = {
+	{ DELETE_SAME, BPF_EXIST, -ENOENT, -ENOENT },
+	{ CREATE_SAME, BPF_NOEXIST, -EEXIST, NESTED_VALUE },
+	{ CREATE_LOCKED, BPF_F_LOCK, 0, OUTER_VALUE },
+	{ CREATE_LOCKED, BPF_F_LOCK | BPF_NOEXIST, -EEXIST, NESTED_VALUE },
+};
+
+TEST_F(on_function, an_update_may_be_overtaken)
+{
+	int self_fd = pidfd_open(getpid(), 0);
+
+	if (is_stock())
+		SKIP(return, "on stock, the program does not run there");
+	for (int i = 0; i < ARRAY_SIZE(overtaken); i++) {
+		bool locked = overtaken[i].flags & BPF_F_LOCK;
+		long long value = OUTER_VALUE, left = overtaken[i].left;
+		struct nested *skel;
+		int map;
+
+		ASSERT_EQ(LOAD("change_on_entry", "bpf_map_kzalloc"), 0)
+			TH_LOG("%s", self->log);
+		skel = self->skel;
+		ASSERT_EQ(nested__attach(skel), 0);
+		map = bpf_map__fd(locked ? skel->maps.with_lock :
+					   skel->maps.same);
+		if (overtaken[i].flags & BPF_EXIST)
+			ASSERT_EQ(update(map, self_fd, NESTED_VALUE, 0), 0);
+		if (locked)
+			value = locked_value(0, value);
+		if (locked && left > 0)
+			left = locked_value(0, left);
+		skel->bss->op = overtaken[i].meanwhile;
+		skel->bss->pid = getpid();
+		EXPECT_EQ(update(map, self_fd, value, overtaken[i].flags),
+			  overtaken[i].err) TH_LOG("case %d", i);
+		EXPECT_EQ(skel->bss->traps, 1);
+		EXPECT_EQ(lookup(map, self_fd), left) TH_LOG("case %d", i);
+	}
+	close(self_fd);
+}
+
 TEST_F(on_function, destroy_may_create)
 {
 	struct storage_owner task = new_task();

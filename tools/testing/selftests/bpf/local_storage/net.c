@@ -6,6 +6,14 @@ int tcp_socket(void)
 	return socket(AF_INET, SOCK_STREAM, 0);
 }
 
+int socket_at_its_fd(void)
+{
+	int fd = tcp_socket(), sk = dup2(fd, SK_FD);
+
+	close(fd);
+	return sk;
+}
+
 __u32 optmem(int fd)
 {
 	__u32 info[SK_MEMINFO_VARS] = {};

@@ -21,6 +21,8 @@ struct address {
 };
 
 int tcp_socket(void);
+/* At SK_FD, where programs look for it. */
+int socket_at_its_fd(void);
 
 /* Bytes of optmem that a socket is charged with. */
 __u32 optmem(int fd);

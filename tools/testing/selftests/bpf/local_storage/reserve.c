@@ -6,6 +6,7 @@
 #include "scarce.h"
 #include "iter.skel.h"
 #include "reserve.skel.h"
+#include "trace.skel.h"
 #include <ctype.h>
 #include <linux/icmpv6.h>
 #include <linux/netlink.h>
@@ -55,6 +56,16 @@ static bool is_unused(void)
 #define REQUIRE_RESERVE()						\
 	if (bytes_reserved() <= 0)					\
 		SKIP(return, "booted without bpf_sk_reserve=")
+
+/* Where the settings of programs can be seen. */
+static int enter_first_network(void)
+{
+	int fd = open("/proc/1/ns/net", O_RDONLY), err;
+
+	err = setns(fd, CLONE_NEWNET) ? -errno : 0;
+	close(fd);
+	return err;
+}
 
 /* Maps */
 
@@ -182,6 +193,24 @@ TEST_F(maps, the_largest_takes_all)
 	EXPECT_EQ(reserved(65407), -ENOSPC);
 	EXPECT_GE(self->maps[0] = reserved(BYTES - COOKIE), 0);
 	EXPECT_EQ(reserved(1), -ENOSPC);
+}
+
+/* As in `slots`: who is killed has not waited to the end. */
+TEST_F(maps, who_waits_for_room_can_be_killed)
+{
+	int killed = 0, prog;
+
+	for (int i = 0; i < ENOUGH && killed < 3; i++) {
+		ASSERT_GE(self->maps[0] = reserved_soon(BYTES - COOKIE), 0);
+		prog = program_with(self->maps[0]);
+		ASSERT_GE(prog, 0);
+		drop(&self->maps[0]);
+		for (killed = 0; killed < 3; killed++)
+			if (kill_in_creation(BPF_MAP_TYPE_SK_STORAGE, 8, FLAG))
+				break;
+		close(prog);
+	}
+	EXPECT_EQ(killed, 3);
 }
 
 TEST_F(maps, free_neighbours_become_one)
@@ -336,6 +365,7 @@ TEST_F(maps, what_can_sleep_cannot_use_them)
 		"sleepable", "sleepable_by_inner_map", "sleepable_callback",
 	};
 
+	ASSERT_EQ(enter_first_network(), 0);
 	for (int i = 0; i < ARRAY_SIZE(programs); i++) {
 		int err = load_with(programs[i], 0);
 
@@ -469,6 +499,50 @@ TEST_F(values, come_and_go_by_program)
 	}
 }
 
+/* A program that traces can be in an interrupt, and asks if it is compiled. */
+TEST_F(maps, a_program_that_traces_uses_them)
+{
+	struct trace *skel;
+	char jit[2] = {};
+	int sk, map;
+
+	libbpf_set_print(NULL);
+	ASSERT_EQ(enter_first_network(), 0);
+	jit[0] = '0' + has_jit();
+	for (int interpreted = 0; interpreted <= 1; interpreted++) {
+		if (interpreted && !set_jit("0"))
+			continue;
+		sk = socket_at_its_fd();
+		ASSERT_EQ(sk, SK_FD);
+		skel = trace__open();
+		ASSERT_NE(skel, NULL);
+		skel->rodata->only_count = find_only_count();
+		bpf_map__set_map_flags(skel->maps.values,
+				       BPF_F_NO_PREALLOC | FLAG);
+		bpf_program__set_autoload(skel->progs.tp_btf_task, true);
+		ASSERT_EQ(trace__load(skel), 0);
+		ASSERT_EQ(trace__attach(skel), 0);
+		map = bpf_map__fd(skel->maps.values);
+		skel->bss->what = TRY_CREATE;
+		skel->bss->pid = getpid();
+		getpgid(0);
+		EXPECT_GE(skel->bss->seen.created, 1);
+		skel->bss->what = TRY_GET;
+		getpgid(0);
+		EXPECT_GE(skel->bss->seen.got, 1);
+		skel->bss->what = TRY_DELETE;
+		getpgid(0);
+		skel->bss->pid = 0;
+		EXPECT_EQ(skel->bss->seen.deleted, 1);
+		EXPECT_EQ(lookup(map, sk), -ENOENT);
+		EXPECT_EQ(optmem(sk), 0);
+		trace__destroy(skel);
+		close(sk);
+		ASSERT_TRUE(is_unused());
+	}
+	set_jit(jit);
+}
+
 TEST_F(values, end_with_their_socket)
 {
 	/* As many as to have memory of earlier ones in most. */
@@ -595,11 +669,10 @@ static int qrtr_socket(void)
 /* Its slab is made long after boot, goes with the module, and is made anew. */
 TEST_F(values, are_in_sockets_of_protocols_that_come_later)
 {
-	int init_net = open("/proc/1/ns/net", O_RDONLY), sk;
+	int sk;
 
 	/* Elsewhere there is no such protocol. */
-	ASSERT_EQ(setns(init_net, CLONE_NEWNET), 0);
-	close(init_net);
+	ASSERT_EQ(enter_first_network(), 0);
 	if (!syscall(SYS_delete_module, "qrtr", O_NONBLOCK))
 		ksft_print_msg("qrtr was there already\n");
 	for (int i = 0; i < 3; i++) {
@@ -740,19 +813,31 @@ TEST_F(inherited, values_of_maps_that_are_cloned)
 
 /* Sockets that a program looks up */
 
+struct numbers {
+	__u32 lock, numbers[7];
+};
+
 FIXTURE(found) {
 	struct reserve *skel;
 	int map;
 };
 
+static struct reserve *open_found(void)
+{
+	struct reserve *skel = reserve__open();
+
+	if (skel)
+		bpf_map__set_map_flags(skel->maps.values,
+				       BPF_F_NO_PREALLOC | FLAG);
+	return skel;
+}
+
 FIXTURE_SETUP(found)
 {
 	REQUIRE_RESERVE();
 	ASSERT_TRUE(is_unused());
-	self->skel = reserve__open();
+	self->skel = open_found();
 	ASSERT_NE(self->skel, NULL);
-	bpf_map__set_map_flags(self->skel->maps.values,
-			       BPF_F_NO_PREALLOC | FLAG);
 	ASSERT_EQ(reserve__load(self->skel), 0);
 	self->map = bpf_map__fd(self->skel->maps.values);
 }
@@ -795,6 +880,32 @@ TEST_F(found, only_a_full_socket_has_a_reserve)
 	close(listener);
 }
 
+/* They get nothing, and a new socket finds nothing of what they tried. */
+TEST_F(found, only_a_socket_with_references_gets_a_value)
+{
+	struct numbers value;
+	struct reserve *skel;
+	int fd;
+
+	NEEDS_TRAMPOLINES();
+	reserve__destroy(self->skel);
+	ASSERT_TRUE(is_unused());
+	skel = self->skel = open_found();
+	ASSERT_NE(skel, NULL);
+	bpf_program__set_autoload(skel->progs.at_alloc, true);
+	bpf_program__set_autoload(skel->progs.at_free, true);
+	ASSERT_EQ(reserve__load(skel), 0);
+	ASSERT_EQ(reserve__attach(skel), 0);
+	skel->bss->pid = getpid();
+	fd = tcp_socket();
+	EXPECT_EQ(skel->bss->unborn, 1);
+	EXPECT_EQ(bpf_map_lookup_elem(bpf_map__fd(skel->maps.values), &fd,
+				      &value), -ENOENT);
+	close(fd);
+	EXPECT_TRUE(EVENTUALLY(skel->bss->dead));
+	EXPECT_EQ(skel->bss->got, 0);
+}
+
 static void *come_and_go(void *arg)
 {
 	struct sockaddr_in addr = { .sin_family = AF_INET };
@@ -834,10 +945,6 @@ TEST_F(found, a_value_outlives_its_socket_for_a_program)
 }
 
 /* Races */
-
-struct numbers {
-	__u32 lock, numbers[7];
-};
 
 static void *write_numbers(void *arg)
 {

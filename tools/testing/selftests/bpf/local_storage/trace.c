@@ -12,15 +12,6 @@
 #define NOT_OF_TYPE							\
 	"program of this type cannot use helper bpf_sk_storage_delete#108"
 
-/* A socket where the programs look for it. */
-static int socket_in_place(void)
-{
-	int fd = tcp_socket(), sk = dup2(fd, SK_FD);
-
-	close(fd);
-	return sk;
-}
-
 FIXTURE(trace) {
 	struct trace *skel;
 	struct seen *seen;
@@ -31,7 +22,7 @@ FIXTURE(trace) {
 FIXTURE_SETUP(trace)
 {
 	libbpf_set_print(NULL);
-	self->sk = socket_in_place();
+	self->sk = socket_at_its_fd();
 	ASSERT_EQ(self->sk, SK_FD);
 }
 
@@ -179,7 +170,7 @@ FIXTURE_SETUP(works)
 	libbpf_set_print(NULL);
 	if (strncmp(variant->program, "tp_", 3))
 		NEEDS_TRAMPOLINES();
-	self->sk = socket_in_place();
+	self->sk = socket_at_its_fd();
 	ASSERT_EQ(self->sk, SK_FD);
 	START(variant->program, NULL);
 }
@@ -257,7 +248,7 @@ FIXTURE_SETUP(denied)
 	libbpf_set_print(NULL);
 	if (strncmp(variant->program, "tp_", 3))
 		NEEDS_TRAMPOLINES();
-	self->sk = socket_in_place();
+	self->sk = socket_at_its_fd();
 	ASSERT_EQ(self->sk, SK_FD);
 	START(variant->program, NULL);
 	ASSERT_EQ(update(self->map, self->sk, 5, 0), 0);
@@ -638,7 +629,7 @@ FIXTURE_SETUP(reentry)
 	if (variant->inside_stock && is_stock())
 		SKIP(return, "stock calls it with its lock held, and hangs");
 	libbpf_set_print(NULL);
-	self->sk = socket_in_place();
+	self->sk = socket_at_its_fd();
 	ASSERT_EQ(self->sk, SK_FD);
 	err = LOAD(variant->program, variant->target);
 	if (err == -ESRCH)

@@ -20,6 +20,13 @@ STORAGE(kept, BPF_MAP_TYPE_TASK_STORAGE, __u64);
 STORAGE(missing, BPF_MAP_TYPE_TASK_STORAGE, __u64);
 STORAGE(apart, BPF_MAP_TYPE_CGRP_STORAGE, __u64);
 
+struct numbered {
+	struct bpf_spin_lock lock;
+	__u32 number;
+};
+
+STORAGE(with_lock, BPF_MAP_TYPE_TASK_STORAGE, struct numbered);
+
 extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
 extern void bpf_task_release(struct task_struct *task) __ksym;
 
@@ -248,6 +255,24 @@ int bare_fentry(void *ctx)
 SEC("?fexit")
 int bare_fexit(void *ctx)
 {
+	return 0;
+}
+
+/* Change the value that the task is just updating, once. */
+SEC("?fentry")
+int change_on_entry(void *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct numbered locked = { .number = NESTED_VALUE };
+
+	if (!pid || task->tgid != pid)
+		return 0;
+	pid = 0;
+	traps++;
+	if (op == CREATE_LOCKED)
+		got = bpf_task_storage_get(&with_lock, task, &locked, CREATE);
+	else
+		change(task);
 	return 0;
 }
 

@@ -11,6 +11,7 @@ enum nested_op {
 	NESTED_OPS,
 	CROSS,				/* what another processor is changing */
 	MEET,				/* the same, which is interrupted, too */
+	CREATE_LOCKED,			/* in a map with a lock in its value */
 };
 
 /* Initial values: of who was interrupted, and of who came between. */

@@ -86,6 +86,31 @@ int use_after_release(struct __sk_buff *skb)
 	return TC_ACT_OK;
 }
 
+/* Sockets before the first reference to them, and after the last */
+
+int pid;
+int unborn, dead;
+
+SEC("?lsm/sk_alloc_security")
+int BPF_PROG(at_alloc, struct sock *sk)
+{
+	if (bpf_get_current_pid_tgid() >> 32 != pid)
+		return 0;
+	unborn++;
+	if (bpf_sk_storage_get(&values, sk, 0, BPF_SK_STORAGE_GET_F_CREATE))
+		got++;
+	return 0;
+}
+
+SEC("?lsm/sk_free_security")
+int BPF_PROG(at_free, struct sock *sk)
+{
+	dead++;
+	if (bpf_sk_storage_get(&values, sk, 0, BPF_SK_STORAGE_GET_F_CREATE))
+		got++;
+	return 0;
+}
+
 /* Programs, and callbacks, that can sleep, and one that cannot */
 
 struct storage_map {
