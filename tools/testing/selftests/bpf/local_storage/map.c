@@ -89,21 +89,24 @@ TEST_F(map_create, key_type_is_int)
 {
 	struct btf *btf = btf__new_empty();
 	__u32 of_16_bits = 16;		/* of the four bytes */
+	int s, four, half, number;
 	struct spec spec;
-	int s, half;
 
 	s = btf__add_int(btf, "short", 2, 0);
 	btf__add_int(btf, "char", 1, 0);
-	btf__add_struct(btf, "four", 4);
+	four = btf__add_struct(btf, "four", 4);
 	btf__add_field(btf, "a", s, 0, 0);
 	btf__add_field(btf, "b", s, 16, 0);
-	btf__add_array(btf, 1, 2, 8);
+	number = btf__add_int(btf, "number", 4, 0);
 	half = btf__add_int(btf, "half", 4, 0);
 	memcpy((void *)btf__type_by_id(btf, half) + sizeof(struct btf_type),
 	       &of_16_bits, sizeof(of_16_bits));
+	btf__add_array(btf, 1, 2, 8);
 	spec = spec_for(btf, 8);
 	spec.type = variant->type;
-	spec.key_type = 3;
+	spec.key_type = number;
+	EXPECT_GE(create(&spec), 0);
+	spec.key_type = four;
 	EXPECT_EQ(create(&spec), -EINVAL);
 	spec.key_type = s;
 	EXPECT_EQ(create(&spec), -EINVAL);

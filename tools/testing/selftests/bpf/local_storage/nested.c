@@ -439,8 +439,10 @@ static const struct {
 	enum nested_op meanwhile;
 	__u64 flags;
 	long long err, left;
+	bool kept;		/* the owner has another value */
 } overtaken[] = {
 	{ DELETE_SAME, BPF_EXIST, -ENOENT, -ENOENT },
+	{ DELETE_SAME, BPF_EXIST, -ENOENT, -ENOENT, true },
 	{ CREATE_SAME, BPF_NOEXIST, -EEXIST, NESTED_VALUE },
 	{ CREATE_LOCKED, BPF_F_LOCK, 0, OUTER_VALUE },
 	{ CREATE_LOCKED, BPF_F_LOCK | BPF_NOEXIST, -EEXIST, NESTED_VALUE },
@@ -464,6 +466,9 @@ TEST_F(on_function, an_update_may_be_overtaken)
 		ASSERT_EQ(nested__attach(skel), 0);
 		map = bpf_map__fd(locked ? skel->maps.with_lock :
 					   skel->maps.same);
+		if (overtaken[i].kept)
+			ASSERT_EQ(update(bpf_map__fd(skel->maps.kept), self_fd,
+					 0, 0), 0);
 		if (overtaken[i].flags & BPF_EXIST)
 			ASSERT_EQ(update(map, self_fd, NESTED_VALUE, 0), 0);
 		if (locked)

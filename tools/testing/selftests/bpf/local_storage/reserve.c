@@ -890,8 +890,9 @@ TEST_F(found, only_a_socket_with_references_gets_a_value)
 	NEEDS_TRAMPOLINES();
 	reserve__destroy(self->skel);
 	ASSERT_TRUE(is_unused());
-	skel = self->skel = open_found();
-	ASSERT_NE(skel, NULL);
+	self->skel = open_found();
+	ASSERT_NE(self->skel, NULL);
+	skel = self->skel;
 	bpf_program__set_autoload(skel->progs.at_alloc, true);
 	bpf_program__set_autoload(skel->progs.at_free, true);
 	ASSERT_EQ(reserve__load(skel), 0);
