@@ -12,8 +12,8 @@ MACHINE ?=
 help:
 	@echo "make demo    boot our kernel and count real traffic per socket"
 	@echo "make check   run the selftests; the last line counts them"
-	@echo "             FLAVOUR='release debug kunit-um rt up kcsan kmsan stock"
-	@echo "             arm64 i386 s390x' picks kernels, TEST=race one test binary"
+	@echo "             FLAVOUR='release debug kunit-um um-kasan rt up kcsan kmsan"
+	@echo "             stock arm64 i386 s390x' picks kernels, TEST=race one test binary"
 	@echo "make fuzz    try hostile input for hours; SEED=7 CASES=20000 says"
 	@echo "             which and how much, FLAVOUR and TEST as above"
 	@echo "make stress  run everything at once on the debug kernel; MINUTES=60"
