@@ -112,6 +112,8 @@ struct bpf_local_storage_call {
 #define BPF_LOCAL_STORAGE_TO_HELPER	0	/* the helper has to decide */
 #define BPF_LOCAL_STORAGE_IF_NULL	(-1)	/* R0 is 0: there is no value */
 #define BPF_LOCAL_STORAGE_FOUND		(-2)	/* R0 is the value */
+/* Whether what an address was compared with was loaded before what is there. */
+#define BPF_LOCAL_STORAGE_LOADS_IN_ORDER	IS_ENABLED(CONFIG_X86_64)
 
 /**
  * struct bpf_local_storage_region_ops - of maps whose values are parts of owners

@@ -59,7 +59,7 @@ static struct bpf_insn *gen_slot(struct bpf_insn *insn,
 				 const struct bpf_local_storage_map *smap)
 {
 	u8 slot = smap->slot, nr_slots = kind_nr_slots(smap->kind);
-	u8 loaded = IS_ENABLED(CONFIG_X86_64) ? BPF_REG_5 : BPF_REG_0;
+	u8 loaded = BPF_LOCAL_STORAGE_LOADS_IN_ORDER ? BPF_REG_5 : BPF_REG_0;
 
 	if (slot >= BPF_LOCAL_STORAGE_MIN_SLOTS) {
 		*insn++ = BPF_LDX_MEM(BPF_B, BPF_REG_5, BPF_REG_0,

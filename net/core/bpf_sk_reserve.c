@@ -396,7 +396,7 @@ region_op_gen_lookup(struct bpf_insn *insn,
 		*insn++ = BPF_MOV64_IMM(BPF_REG_0, 0);
 		*insn++ = BPF_JMP_A(BPF_LOCAL_STORAGE_IF_NULL);
 	}
-	if (IS_ENABLED(CONFIG_X86_64)) {
+	if (BPF_LOCAL_STORAGE_LOADS_IN_ORDER) {
 		*insn++ = BPF_MOV64_IMM(BPF_REG_0, value);
 	} else {
 		*insn++ = BPF_ALU64_REG(BPF_SUB, BPF_REG_0, BPF_REG_5);
