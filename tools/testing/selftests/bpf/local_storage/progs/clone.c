@@ -6,6 +6,7 @@
 #include <bpf/bpf_tracing.h>
 #include "progs/failslab.h"
 #include "progs/shared.h"
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -36,12 +37,7 @@ struct {
 	__type(value, __u64);
 } cloned SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, __u64);
-} plain SEC(".maps");
+STORAGE(plain, BPF_MAP_TYPE_SK_STORAGE, __u64);
 
 struct meetings meetings[WAYS];
 int synacks_to_drop;

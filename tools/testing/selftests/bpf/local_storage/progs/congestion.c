@@ -3,6 +3,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -14,12 +15,7 @@ struct flow {
 	__u32 inits, acks, losses;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct flow);
-} flows SEC(".maps");
+STORAGE(flows, BPF_MAP_TYPE_SK_STORAGE, struct flow);
 
 /* What went wrong, and how many were released with their state. */
 int missing, mixed, released;

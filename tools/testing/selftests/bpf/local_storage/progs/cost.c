@@ -4,6 +4,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "progs/shared.h"
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -36,19 +37,9 @@ struct {
 	__type(value, __u64);
 } array SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, __u64);
-} of_task SEC(".maps");
+STORAGE(of_task, BPF_MAP_TYPE_TASK_STORAGE, __u64);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_CGRP_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, __u64);
-} of_cgroup SEC(".maps");
+STORAGE(of_cgroup, BPF_MAP_TYPE_CGRP_STORAGE, __u64);
 
 /* The maps that a program names itself; the test puts its own in their place. */
 #define SUBJECT_MAP(n, _)	struct storage_map subject##n SEC(".maps");

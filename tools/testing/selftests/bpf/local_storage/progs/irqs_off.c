@@ -10,6 +10,7 @@
 #include "progs/machine.h"
 #include "progs/preempt.h"
 #include "progs/shared.h"
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -19,30 +20,22 @@ char _license[] SEC("license") = "GPL";
 #define HARDIRQ	0x000f0000
 #define NMI	0x00f00000
 
-#define STORAGE(name, map_type, bytes)			\
-	struct storage_##name {				\
-		__uint(type, map_type);			\
-		__uint(map_flags, BPF_F_NO_PREALLOC);	\
-		__type(key, int);			\
-		__type(value, char[bytes]);		\
-	} name SEC(".maps")
-
 #define OUTER(name)						\
 	struct {						\
 		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);	\
 		__uint(max_entries, 1);				\
 		__type(key, __u32);				\
-		__array(values, struct storage_##name);		\
+		__array(values, typeof(name));		\
 	} outer_##name SEC(".maps")
 
-STORAGE(small, BPF_MAP_TYPE_TASK_STORAGE, 8);
-STORAGE(page, BPF_MAP_TYPE_TASK_STORAGE, PAGE);
-STORAGE(medium, BPF_MAP_TYPE_TASK_STORAGE, MEDIUM);
-STORAGE(large, BPF_MAP_TYPE_TASK_STORAGE, LARGE);
-STORAGE(largest, BPF_MAP_TYPE_TASK_STORAGE, LARGEST);
-STORAGE(cgroups, BPF_MAP_TYPE_CGRP_STORAGE, LARGE);
-STORAGE(sockets, BPF_MAP_TYPE_SK_STORAGE, 8);
-STORAGE(large_sockets, BPF_MAP_TYPE_SK_STORAGE, LARGE);
+STORAGE(small, BPF_MAP_TYPE_TASK_STORAGE, char[8]);
+STORAGE(page, BPF_MAP_TYPE_TASK_STORAGE, char[PAGE]);
+STORAGE(medium, BPF_MAP_TYPE_TASK_STORAGE, char[MEDIUM]);
+STORAGE(large, BPF_MAP_TYPE_TASK_STORAGE, char[LARGE]);
+STORAGE(largest, BPF_MAP_TYPE_TASK_STORAGE, char[LARGEST]);
+STORAGE(cgroups, BPF_MAP_TYPE_CGRP_STORAGE, char[LARGE]);
+STORAGE(sockets, BPF_MAP_TYPE_SK_STORAGE, char[8]);
+STORAGE(large_sockets, BPF_MAP_TYPE_SK_STORAGE, char[LARGE]);
 OUTER(small);
 OUTER(page);
 OUTER(medium);

@@ -4,22 +4,15 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "progs/shared.h"
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
 #define CREATE BPF_LOCAL_STORAGE_GET_F_CREATE
 
-#define VALUES(name, map_type)				\
-	struct {					\
-		__uint(type, map_type);			\
-		__uint(map_flags, BPF_F_NO_PREALLOC);	\
-		__type(key, int);			\
-		__type(value, __u64);			\
-	} name SEC(".maps")
-
-VALUES(task_values, BPF_MAP_TYPE_TASK_STORAGE);
-VALUES(cgrp_values, BPF_MAP_TYPE_CGRP_STORAGE);
-VALUES(inode_values, BPF_MAP_TYPE_INODE_STORAGE);
+STORAGE(task_values, BPF_MAP_TYPE_TASK_STORAGE, __u64);
+STORAGE(cgrp_values, BPF_MAP_TYPE_CGRP_STORAGE, __u64);
+STORAGE(inode_values, BPF_MAP_TYPE_INODE_STORAGE, __u64);
 
 extern struct cgroup *bpf_cgroup_from_id(u64 id) __ksym;
 extern void bpf_cgroup_release(struct cgroup *cgroup) __ksym;

@@ -4,6 +4,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "progs/shared.h"
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -14,32 +15,17 @@ struct value {
 	char fill[200];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct value);
-} values SEC(".maps");
+STORAGE(values, BPF_MAP_TYPE_SK_STORAGE, struct value);
 
 struct owner {
 	struct task_struct __kptr *task;
 	__u64 changes;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct owner);
-} owners SEC(".maps");
+STORAGE(owners, BPF_MAP_TYPE_SK_STORAGE, struct owner);
 
 /* Where a socket has been; see progs/shared.h. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, __u64);
-} paths SEC(".maps");
+STORAGE(paths, BPF_MAP_TYPE_SK_STORAGE, __u64);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

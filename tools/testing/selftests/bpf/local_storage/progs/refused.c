@@ -6,19 +6,11 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
 #define __kptr __attribute__((btf_type_tag("kptr")))
-
-#define STORAGE_OF(kind, name, type_)				\
-	struct {						\
-		__uint(type, BPF_MAP_TYPE_##kind##_STORAGE);	\
-		__uint(map_flags, BPF_F_NO_PREALLOC);		\
-		__type(key, int);				\
-		__type(value, type_);				\
-	} name SEC(".maps")
-#define STORAGE(name, type_) STORAGE_OF(SK, name, type_)
 
 struct locked {
 	struct bpf_spin_lock lock;
@@ -29,13 +21,13 @@ struct pointing {
 	struct task_struct __kptr *task;
 };
 
-STORAGE(plain, __u64);
-STORAGE(locked, struct locked);
-STORAGE(pointing, struct pointing);
-STORAGE_OF(TASK, of_tasks, __u64);
-STORAGE_OF(CGRP, of_cgroups, __u64);
-STORAGE_OF(INODE, of_inodes, __u64);
-STORAGE_OF(TASK, locked_of_tasks, struct locked);
+STORAGE(plain, BPF_MAP_TYPE_SK_STORAGE, __u64);
+STORAGE(locked, BPF_MAP_TYPE_SK_STORAGE, struct locked);
+STORAGE(pointing, BPF_MAP_TYPE_SK_STORAGE, struct pointing);
+STORAGE(of_tasks, BPF_MAP_TYPE_TASK_STORAGE, __u64);
+STORAGE(of_cgroups, BPF_MAP_TYPE_CGRP_STORAGE, __u64);
+STORAGE(of_inodes, BPF_MAP_TYPE_INODE_STORAGE, __u64);
+STORAGE(locked_of_tasks, BPF_MAP_TYPE_TASK_STORAGE, struct locked);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

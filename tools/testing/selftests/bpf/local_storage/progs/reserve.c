@@ -3,6 +3,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -15,12 +16,7 @@ struct numbers {
 };
 
 /* The tests add the flag that puts the values into the sockets. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct numbers);
-} values SEC(".maps");
+STORAGE(values, BPF_MAP_TYPE_SK_STORAGE, struct numbers);
 
 struct bpf_sock_tuple tuple;
 __u32 number;

@@ -10,6 +10,7 @@
 #include "progs/machine.h"
 #include "progs/preempt.h"
 #include "progs/shared.h"
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -23,12 +24,7 @@ char _license[] SEC("license") = "GPL";
 #define HARDIRQ	0x000f0000
 #define NMI	0x00f00000
 
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, __u64);
-} values SEC(".maps");
+STORAGE(values, BPF_MAP_TYPE_SK_STORAGE, __u64);
 
 extern void bpf_rcu_read_lock(void) __ksym;
 extern void bpf_rcu_read_unlock(void) __ksym;

@@ -4,6 +4,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "progs/storage.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -18,20 +19,10 @@ struct counts {
 	__u64 of[KINDS];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct counts);
-} counts SEC(".maps");
+STORAGE(counts, BPF_MAP_TYPE_SK_STORAGE, struct counts);
 
 /* Deleted and made again by every program that has both helpers. */
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, __u64);
-} scratch SEC(".maps");
+STORAGE(scratch, BPF_MAP_TYPE_SK_STORAGE, __u64);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKMAP);

@@ -3,18 +3,14 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
+#include "progs/storage.h"
 #include "progs/waiting.h"
 
 char _license[] SEC("license") = "GPL";
 
 #define CREATE BPF_LOCAL_STORAGE_GET_F_CREATE
 
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, char[WAITING_VALUE]);
-} values SEC(".maps");
+STORAGE(values, BPF_MAP_TYPE_TASK_STORAGE, char[WAITING_VALUE]);
 
 int created, failed, deleted;
 
