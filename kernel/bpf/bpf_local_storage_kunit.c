@@ -26,6 +26,8 @@ static int test_charge(void *of, u32 size)
 {
 	struct test_owner *owner = of;
 
+	if (owner->on_charge)
+		owner->on_charge(owner);
 	if (!owner->charges_left)
 		return -ENOMEM;
 	if (owner->charges_left > 0)

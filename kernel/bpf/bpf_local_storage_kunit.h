@@ -25,12 +25,14 @@
  * @storage: what it keeps
  * @charged: bytes
  * @charges_left: how many charges are granted, or TEST_UNLIMITED
+ * @on_charge: called before anything is charged, or NULL
  * @on_uncharge: called with what is uncharged, or NULL
  */
 struct test_owner {
 	struct bpf_local_storage __rcu *storage;
 	atomic_t charged;
 	int charges_left;
+	void (*on_charge)(struct test_owner *owner);
 	void (*on_uncharge)(struct test_owner *owner, u32 size);
 };
 

@@ -631,6 +631,40 @@ static void a_map_that_is_freed_is_not_copied(struct kunit *test)
 				i % 2);
 }
 
+static struct test_family *test_leaving;
+
+/* Every other map goes; not the one that is held, which pays for the memory. */
+static void let_maps_go(struct test_owner *child)
+{
+	int i;
+
+	child->on_charge = NULL;
+	for (i = 0; i < test_leaving->nr_copied; i += 2)
+		atomic64_cmpxchg(&test_leaving->copied[i]->map.refcnt, 1, 0);
+}
+
+/* The memory for its copy has been asked for, and its free has come by. */
+static void a_map_that_is_freed_meanwhile_is_not_copied(struct kunit *test)
+{
+	struct test_owner *child = test_owner(test);
+	struct test_family family;
+	int i, left = 0;
+
+	family_prepare(test, &family, 5, true);
+	test_leaving = &family;
+	child->on_charge = let_maps_go;
+	KUNIT_EXPECT_EQ(test, test_clone(family.parent, child), 0);
+	for (i = 0; i < family.nr_copied; i++) {
+		bool stays = atomic64_read(&family.copied[i]->map.refcnt);
+
+		KUNIT_EXPECT_EQ(test, test_get(child, family.copied[i]),
+				stays ? (u64)100 + i : TEST_NOTHING);
+		left += !stays;
+	}
+	KUNIT_EXPECT_GE(test, left, 3);
+	test_check(test, child);
+}
+
 /* The block stays until its last copy is gone, whichever that is. */
 static void copies_go_in_any_order(struct kunit *test)
 {
@@ -810,6 +844,7 @@ static struct kunit_case test_cases[] = {
 	KUNIT_CASE(many_copies_are_more_than_one_block),
 	KUNIT_CASE(nothing_is_copied_of_nothing),
 	KUNIT_CASE(a_map_that_is_freed_is_not_copied),
+	KUNIT_CASE(a_map_that_is_freed_meanwhile_is_not_copied),
 	KUNIT_CASE(copies_go_in_any_order),
 	KUNIT_CASE(copies_may_find_no_memory),
 	KUNIT_CASE(a_new_owner_may_refuse_to_pay),
