@@ -329,7 +329,23 @@ static int create_nested(struct test_owner *owner,
 
 struct nested {
 	int create, create_new, update, delete, delete_other, create_elsewhere;
+	bool waits;
 };
+
+/* Whether a lock that is refused looks like one that is waited for. */
+static bool waits_when_refused(struct bpf_local_storage *storage,
+			       struct bpf_local_storage_bucket *bucket)
+{
+	struct bpf_local_storage_locks locks;
+	bool got, waits;
+
+	locks_enter(&locks);
+	got = bucket ? try_lock_bucket(&locks, bucket) :
+		       try_lock_storage(&locks, storage);
+	waits = got || locks.storage || locks.bucket;
+	locks_exit(&locks);
+	return waits;
+}
 
 /* What calls return that have interrupted one which holds a lock. */
 static void test_nested(struct kunit *test, bool bucket, bool same,
@@ -360,12 +376,15 @@ static void test_nested(struct kunit *test, bool bucket, bool same,
 	got->delete = test_delete(owner, smap);
 	got->delete_other = test_delete(other, smap);
 	got->create_elsewhere = create_nested(other, elsewhere);
+	got->waits = waits_when_refused(test_storage(owner), bucket ?
+					map_bucket(smap, owner) : NULL);
 	if (bucket)
 		unlock_bucket(&locks);
 	else
 		unlock_storage(&locks);
 	locks_exit(&locks);
 
+	KUNIT_EXPECT_FALSE(test, got->waits);
 	KUNIT_EXPECT_EQ(test, test_get(owner, smap), 1);
 	KUNIT_EXPECT_EQ(test, test_get(fresh, smap) == TEST_NOTHING,
 			got->create_new != 0);

@@ -702,6 +702,13 @@ static void check_end(int objects, long long sockets)
 	expect(EVENTUALLY(all_maps_empty()), "maps weigh what they did");
 	expect(EVENTUALLY(number_in(SOCKSTAT, "sockets: used") == sockets),
 	       "there are as many sockets as before");
+	if (number_in(SOCKSTAT, "sockets: used") != sockets) {
+		printf("# before %lld\n", sockets); fflush(stdout);
+		for (int i=0;i<4;i++) {
+		system("cat /proc/net/sockstat /proc/net/sockstat6 /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6 /proc/net/unix | sed 's/^/# /'; ls -l /proc/self/fd | wc -l");
+		sleep(60);
+		}
+	}
 	close_maps();
 	expect(EVENTUALLY(count_objects() == objects),
 	       "there are as many maps and programs as before");
