@@ -254,12 +254,12 @@ static void begin_connection(int listener, int family)
 		return;
 	}
 	begin_owner(any_owner(0), (struct storage_owner){ .fd = client });
-	sk = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
-	if (sk < 0)
-		return;
-	if (send(sk, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
-		add(ACCEPTED, 1);
-	begin_owner(any_owner(0), (struct storage_owner){ .fd = sk });
+	/* With those that were not, when there was no memory for it. */
+	while ((sk = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
+		if (send(sk, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+			add(ACCEPTED, 1);
+		begin_owner(any_owner(0), (struct storage_owner){ .fd = sk });
+	}
 }
 
 /* Values */
