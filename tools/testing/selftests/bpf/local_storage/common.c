@@ -76,6 +76,18 @@ int create_kind(__u32 type, __u32 value_size, __u32 flags)
 	return fd;
 }
 
+int create_with_lock(__u32 type)
+{
+	struct btf *btf = types_with_lock(8);
+	struct spec spec = spec_for(btf, 8);
+	int map;
+
+	spec.type = type;
+	map = create(&spec);
+	btf__free(btf);
+	return map;
+}
+
 int create_with(__u32 value_size, __u32 flags)
 {
 	return create_kind(BPF_MAP_TYPE_SK_STORAGE, value_size, flags);
@@ -88,10 +100,9 @@ int program_with(int map)
 		{ BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0 },
 		{ BPF_JMP | BPF_EXIT },
 	};
-	int prog = bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "use", "GPL",
-				 insns, ARRAY_SIZE(insns), NULL);
 
-	return prog < 0 ? -errno : prog;
+	return bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "use", "GPL", insns,
+			     ARRAY_SIZE(insns), NULL);
 }
 
 /* Whether a process sleeps in bpf(2). */
@@ -111,23 +122,18 @@ static bool waits_in_bpf(pid_t pid)
 	return n == 1 && number == __NR_bpf;
 }
 
-int kill_in_creation(__u32 type, __u32 value_size, __u32 flags)
+/* Whether another process could be killed where it waits in the creation. */
+static bool kill_creator(const struct spec *spec)
 {
-	struct btf *btf = types_for(value_size);
-	struct spec spec = spec_for(btf, value_size);
-	pid_t pid, ended;
+	pid_t pid = fork(), ended;
 	int status;
 
-	spec.type = type;
-	spec.flags |= flags;
-	pid = fork();
 	if (!pid) {
-		create(&spec);
+		create(spec);
 		_exit(0);
 	}
-	btf__free(btf);
 	if (pid < 0)
-		return -errno;
+		return false;
 	do {
 		ended = waitpid(pid, &status, WNOHANG);
 	} while (!ended && !waits_in_bpf(pid));
@@ -135,7 +141,21 @@ int kill_in_creation(__u32 type, __u32 value_size, __u32 flags)
 		kill(pid, SIGKILL);
 		waitpid(pid, &status, 0);
 	}
-	return WIFSIGNALED(status) ? 0 : -ETIMEDOUT;
+	return WIFSIGNALED(status);
+}
+
+bool kill_creators(__u32 type, __u32 value_size, __u32 flags)
+{
+	struct btf *btf = types_for(value_size);
+	struct spec spec = spec_for(btf, value_size);
+	int killed = 0;
+
+	spec.type = type;
+	spec.flags |= flags;
+	while (killed < 3 && kill_creator(&spec))
+		killed++;
+	btf__free(btf);
+	return killed == 3;
 }
 
 __u32 place(void)

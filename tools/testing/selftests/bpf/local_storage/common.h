@@ -63,6 +63,8 @@ struct spec spec_for(struct btf *btf, __u32 value_size);
 int create(const struct spec *spec);
 int create_kind(__u32 type, __u32 value_size, __u32 flags);
 int create_with(__u32 value_size, __u32 flags);
+/* With a value of 8 bytes as of types_with_lock(). */
+int create_with_lock(__u32 type);
 
 /* A flag for maps of sockets where $IN_SOCKETS wants values there, or 0. */
 __u32 place(void);
@@ -71,10 +73,13 @@ __u32 place(void);
 int program_with(int map);
 
 /*
- * Create a map in another process, which is killed where it waits; 0, -ETIMEDOUT
- * if it did not wait for so long, or the errno.
+ * Create a map that a creation waits for in three other processes, one after the
+ * other, which are killed there; whether all could be.  Maps that only a program
+ * holds are waited for, once.  A process that is killed meanwhile has not waited
+ * to the end, so the next one waits for the same map; one that cannot be killed
+ * there ends, and the next does not wait.
  */
-int kill_in_creation(__u32 type, __u32 value_size, __u32 flags);
+bool kill_creators(__u32 type, __u32 value_size, __u32 flags);
 
 /* Of a map; 0 if fd is none. */
 __u32 id_of(int map);

@@ -232,13 +232,8 @@ EVERY_KIND(locked);
 
 FIXTURE_SETUP(locked)
 {
-	struct btf *btf = types_with_lock(8);
-	struct spec spec = spec_for(btf, 8);
-
-	spec.type = variant->type;
-	self->map = create(&spec);
+	self->map = create_with_lock(variant->type);
 	ASSERT_GE(self->map, 0);
-	btf__free(btf);
 	self->owner = new_owner(variant->type);
 }
 

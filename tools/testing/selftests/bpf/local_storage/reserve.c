@@ -195,22 +195,20 @@ TEST_F(maps, the_largest_takes_all)
 	EXPECT_EQ(reserved(1), -ENOSPC);
 }
 
-/* As in `slots`: who is killed has not waited to the end. */
 TEST_F(maps, who_waits_for_room_can_be_killed)
 {
-	int killed = 0, prog;
+	bool killed = false;
+	int prog;
 
-	for (int i = 0; i < ENOUGH && killed < 3; i++) {
+	for (int i = 0; i < ENOUGH && !killed; i++) {
 		ASSERT_GE(self->maps[0] = reserved_soon(BYTES - COOKIE), 0);
 		prog = program_with(self->maps[0]);
 		ASSERT_GE(prog, 0);
 		drop(&self->maps[0]);
-		for (killed = 0; killed < 3; killed++)
-			if (kill_in_creation(BPF_MAP_TYPE_SK_STORAGE, 8, FLAG))
-				break;
+		killed = kill_creators(BPF_MAP_TYPE_SK_STORAGE, 8, FLAG);
 		close(prog);
 	}
-	EXPECT_EQ(killed, 3);
+	EXPECT_TRUE(killed);
 }
 
 TEST_F(maps, free_neighbours_become_one)
@@ -400,6 +398,50 @@ TEST_F(maps, a_reloaded_program_finds_room)
 	}
 }
 
+/* A program that traces can be in an interrupt, and asks if it is compiled. */
+TEST_F(maps, a_program_that_traces_uses_them)
+{
+	struct trace *skel;
+	char jit[2] = {};
+	int sk, map;
+
+	libbpf_set_print(NULL);
+	ASSERT_EQ(enter_first_network(), 0);
+	jit[0] = '0' + has_jit();
+	for (int interpreted = 0; interpreted <= 1; interpreted++) {
+		if (interpreted && !set_jit("0"))
+			continue;
+		sk = socket_at_its_fd();
+		ASSERT_EQ(sk, SK_FD);
+		skel = trace__open();
+		ASSERT_NE(skel, NULL);
+		skel->rodata->only_count = find_only_count();
+		bpf_map__set_map_flags(skel->maps.values,
+				       BPF_F_NO_PREALLOC | FLAG);
+		bpf_program__set_autoload(skel->progs.tp_btf_task, true);
+		ASSERT_EQ(trace__load(skel), 0);
+		ASSERT_EQ(trace__attach(skel), 0);
+		map = bpf_map__fd(skel->maps.values);
+		skel->bss->what = TRY_CREATE;
+		skel->bss->pid = getpid();
+		getpgid(0);
+		EXPECT_GE(skel->bss->seen.created, 1);
+		skel->bss->what = TRY_GET;
+		getpgid(0);
+		EXPECT_GE(skel->bss->seen.got, 1);
+		skel->bss->what = TRY_DELETE;
+		getpgid(0);
+		skel->bss->pid = 0;
+		EXPECT_EQ(skel->bss->seen.deleted, 1);
+		EXPECT_EQ(lookup(map, sk), -ENOENT);
+		EXPECT_EQ(optmem(sk), 0);
+		trace__destroy(skel);
+		close(sk);
+		ASSERT_TRUE(is_unused());
+	}
+	set_jit(jit);
+}
+
 /* Values, by descriptor and by programs */
 
 FIXTURE(values) {
@@ -497,50 +539,6 @@ TEST_F(values, come_and_go_by_program)
 		EXPECT_EQ(answer.value, 0);
 		EXPECT_EQ(delete(self->map, self->sk), 0);
 	}
-}
-
-/* A program that traces can be in an interrupt, and asks if it is compiled. */
-TEST_F(maps, a_program_that_traces_uses_them)
-{
-	struct trace *skel;
-	char jit[2] = {};
-	int sk, map;
-
-	libbpf_set_print(NULL);
-	ASSERT_EQ(enter_first_network(), 0);
-	jit[0] = '0' + has_jit();
-	for (int interpreted = 0; interpreted <= 1; interpreted++) {
-		if (interpreted && !set_jit("0"))
-			continue;
-		sk = socket_at_its_fd();
-		ASSERT_EQ(sk, SK_FD);
-		skel = trace__open();
-		ASSERT_NE(skel, NULL);
-		skel->rodata->only_count = find_only_count();
-		bpf_map__set_map_flags(skel->maps.values,
-				       BPF_F_NO_PREALLOC | FLAG);
-		bpf_program__set_autoload(skel->progs.tp_btf_task, true);
-		ASSERT_EQ(trace__load(skel), 0);
-		ASSERT_EQ(trace__attach(skel), 0);
-		map = bpf_map__fd(skel->maps.values);
-		skel->bss->what = TRY_CREATE;
-		skel->bss->pid = getpid();
-		getpgid(0);
-		EXPECT_GE(skel->bss->seen.created, 1);
-		skel->bss->what = TRY_GET;
-		getpgid(0);
-		EXPECT_GE(skel->bss->seen.got, 1);
-		skel->bss->what = TRY_DELETE;
-		getpgid(0);
-		skel->bss->pid = 0;
-		EXPECT_EQ(skel->bss->seen.deleted, 1);
-		EXPECT_EQ(lookup(map, sk), -ENOENT);
-		EXPECT_EQ(optmem(sk), 0);
-		trace__destroy(skel);
-		close(sk);
-		ASSERT_TRUE(is_unused());
-	}
-	set_jit(jit);
 }
 
 TEST_F(values, end_with_their_socket)
@@ -881,18 +879,14 @@ TEST_F(found, only_a_full_socket_has_a_reserve)
 }
 
 /* They get nothing, and a new socket finds nothing of what they tried. */
-TEST_F(found, only_a_socket_with_references_gets_a_value)
+TEST_F(maps, only_a_socket_with_references_gets_a_value)
 {
+	struct reserve *skel = open_found();
 	struct numbers value;
-	struct reserve *skel;
 	int fd;
 
 	NEEDS_TRAMPOLINES();
-	reserve__destroy(self->skel);
-	ASSERT_TRUE(is_unused());
-	self->skel = open_found();
-	ASSERT_NE(self->skel, NULL);
-	skel = self->skel;
+	ASSERT_NE(skel, NULL);
 	bpf_program__set_autoload(skel->progs.at_alloc, true);
 	bpf_program__set_autoload(skel->progs.at_free, true);
 	ASSERT_EQ(reserve__load(skel), 0);
@@ -905,6 +899,7 @@ TEST_F(found, only_a_socket_with_references_gets_a_value)
 	close(fd);
 	EXPECT_TRUE(EVENTUALLY(skel->bss->dead));
 	EXPECT_EQ(skel->bss->got, 0);
+	reserve__destroy(skel);
 }
 
 static void *come_and_go(void *arg)

@@ -54,9 +54,7 @@ TEST_F(fd_key, what_is_not_updated_is_not_charged)
 
 TEST_F(fd_key, an_update_in_place_is_not_charged)
 {
-	struct btf *btf = types_with_lock(8);
-	struct spec spec = spec_for(btf, 8);
-	int map = create(&spec);
+	int map = create_with_lock(BPF_MAP_TYPE_SK_STORAGE);
 	__u32 charged;
 
 	ASSERT_EQ(update(map, self->sk, 1, BPF_F_LOCK), 0);
@@ -64,7 +62,6 @@ TEST_F(fd_key, an_update_in_place_is_not_charged)
 	ASSERT_EQ(update(map, self->sk, 2, BPF_F_LOCK), 0);
 	EXPECT_EQ(optmem(self->sk), charged);
 	close(map);
-	btf__free(btf);
 }
 
 TEST_HARNESS_MAIN

@@ -683,10 +683,9 @@ static void *change_values(void *arg)
 
 TEST_F(reentry, it_ends_cleanly)
 {
-	struct btf *btf = types_with_lock(8);
-	struct spec spec = spec_for(btf, 8);
 	struct changes changes = {
-		.sk = self->sk, .map = self->map, .locked_map = create(&spec),
+		.sk = self->sk, .map = self->map,
+		.locked_map = create_with_lock(BPF_MAP_TYPE_SK_STORAGE),
 	};
 	pthread_t threads[3];
 	struct seen seen;
@@ -709,7 +708,6 @@ TEST_F(reentry, it_ends_cleanly)
 	bpf_map_delete_elem(changes.locked_map, &self->sk);
 	EXPECT_EQ(optmem(self->sk), 0);
 	close(changes.locked_map);
-	btf__free(btf);
 	EXPECT_EQ(seen.invalid, 0);
 	EXPECT_EQ(seen.null_got, 0);
 	EXPECT_GE(seen.busy, variant->inside);

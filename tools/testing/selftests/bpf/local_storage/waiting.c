@@ -26,20 +26,13 @@ FIXTURE_VARIANT_ADD(waiting, not_sleepable) {
 
 FIXTURE_SETUP(waiting)
 {
-	struct btf *btf;
-	struct spec spec;
-
 	if (is_stock())
 		SKIP(return, "stock has no bound: it leaves no memory, or panics");
 	self->skel = waiting__open_and_load();
 	ASSERT_NE(self->skel, NULL);
 	self->map = bpf_map__fd(self->skel->maps.values);
 	self->empty = fdinfo_number(self->map, "memlock");
-	btf = types_with_lock(8);
-	spec = spec_for(btf, 8);
-	spec.type = BPF_MAP_TYPE_TASK_STORAGE;
-	self->locked = create(&spec);
-	btf__free(btf);
+	self->locked = create_with_lock(BPF_MAP_TYPE_TASK_STORAGE);
 	ASSERT_GE(self->locked, 0);
 }
 
