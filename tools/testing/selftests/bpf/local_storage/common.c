@@ -338,6 +338,15 @@ int run_program(struct bpf_program *prog)
 	       opts.retval;
 }
 
+int run_on_packet(struct bpf_program *prog, int repeat)
+{
+	char packet[64] = {};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .repeat = repeat,
+		    .data_in = packet, .data_size_in = sizeof(packet));
+
+	return bpf_prog_test_run_opts(bpf_program__fd(prog), &opts);
+}
+
 static bool is_known(const char *name, __u32 kind)
 {
 	struct btf *btf = btf__load_vmlinux_btf();

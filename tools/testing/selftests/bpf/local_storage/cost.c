@@ -125,18 +125,13 @@ static void tear_down(void)
 /* Nanoseconds that so many runs of a program on one new socket take. */
 static long long run_prog(struct bpf_program *prog, int nr_values, int repeat)
 {
-	char packet[64] = {};
-	struct bpf_test_run_opts opts = {
-		.sz = sizeof(opts), .repeat = repeat,
-		.data_in = packet, .data_size_in = sizeof(packet),
-	};
 	long long start = now();
 	int err;
 
 	rig.skel->bss->fresh = true;
 	rig.skel->bss->nr_maps = nr_values;
 	rig.skel->bss->failures = 0;
-	err = bpf_prog_test_run_opts(bpf_program__fd(prog), &opts);
+	err = run_on_packet(prog, repeat);
 	return err || rig.skel->bss->failures ? -1 : now() - start;
 }
 

@@ -157,12 +157,7 @@ static void lead_filtered(struct dying *skel)
 
 static void lead_test_run(struct dying *skel)
 {
-	char packet[64] = {};
-	LIBBPF_OPTS(bpf_test_run_opts, opts,
-		.data_in = packet, .data_size_in = sizeof(packet));
-
-	bpf_prog_test_run_opts(bpf_program__fd(skel->progs.test_run_socket),
-			       &opts);
+	run_on_packet(skel->progs.test_run_socket, 1);
 }
 
 struct life {

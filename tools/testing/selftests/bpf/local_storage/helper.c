@@ -233,16 +233,6 @@ TEST_F(program_type, sk_msg_has_both)
 	EXPECT_TRUE(scratch_exists(self->skel, self->client));
 }
 
-static int run_once(struct bpf_program *prog)
-{
-	char packet[64] = {};
-	LIBBPF_OPTS(bpf_test_run_opts, opts,
-		.data_in = packet, .data_size_in = sizeof(packet),
-		.repeat = 1);
-
-	return bpf_prog_test_run_opts(bpf_program__fd(prog), &opts);
-}
-
 TEST_F(program_type, tc_has_both)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = if_nametoindex("lo"),
@@ -250,7 +240,7 @@ TEST_F(program_type, tc_has_both)
 	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = 1, .priority = 1,
 		    .prog_fd = bpf_program__fd(self->skel->progs.on_tc));
 
-	EXPECT_EQ(run_once(self->skel->progs.on_tc), 0);
+	EXPECT_EQ(run_on_packet(self->skel->progs.on_tc, 1), 0);
 	ASSERT_EQ(bpf_tc_hook_create(&hook), 0);
 	ASSERT_EQ(bpf_tc_attach(&hook, &opts), 0);
 	EXCHANGE();
@@ -306,7 +296,7 @@ TEST_F(program_type, lookup_finds_a_full_socket)
 {
 	EXCHANGE();
 	self->skel->bss->port = ports_of(self->client);
-	ASSERT_EQ(run_once(self->skel->progs.look_up), 0);
+	ASSERT_EQ(run_on_packet(self->skel->progs.look_up, 1), 0);
 	EXPECT_EQ(self->skel->data->found_state, TCP_ESTABLISHED);
 	EXPECT_EQ(self->skel->data->found_get, 1);
 	EXPECT_EQ(self->skel->bss->found_delete, 0);
@@ -327,7 +317,7 @@ TEST_F(program_type, timewait_is_no_full_socket)
 	ASSERT_EQ(read(self->client, &byte, 1), 0);
 	close(self->client);
 	self->client = -1;
-	ASSERT_EQ(run_once(self->skel->progs.look_up), 0);
+	ASSERT_EQ(run_on_packet(self->skel->progs.look_up, 1), 0);
 	ASSERT_EQ(self->skel->data->found_state, TCP_TIME_WAIT);
 	EXPECT_EQ(self->skel->data->found_get, 0);
 	EXPECT_EQ(self->skel->bss->found_delete, -EINVAL);

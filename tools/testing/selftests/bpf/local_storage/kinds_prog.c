@@ -207,16 +207,6 @@ static struct bpf_link *on_event(struct bpf_program *prog, __u64 event,
 			syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0));
 }
 
-static int run_on_packet(struct bpf_program *prog)
-{
-	char packet[64] = {};
-
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet,
-		    .data_size_in = sizeof(packet));
-
-	return bpf_prog_test_run_opts(bpf_program__fd(prog), &opts);
-}
-
 static struct bpf_link *iterate(struct bpf_program *prog, int cgroup)
 {
 	union bpf_iter_link_info info = {
@@ -303,7 +293,7 @@ static int trigger(struct bpf_program *prog, struct bpf_link *link,
 	case RUN:
 		return run_program(prog);
 	case RUN_ON_PACKET:
-		return run_on_packet(prog);
+		return run_on_packet(prog, 1);
 	case ITERATOR:
 		return read_all(link);
 	case INTERRUPT:

@@ -845,15 +845,6 @@ FIXTURE_TEARDOWN(found)
 	reserve__destroy(self->skel);
 }
 
-static int run_on_packet(struct bpf_program *prog, int repeat)
-{
-	char packet[64] = {};
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet,
-		    .data_size_in = sizeof(packet), .repeat = repeat);
-
-	return bpf_prog_test_run_opts(bpf_program__fd(prog), &opts);
-}
-
 TEST_F(found, only_a_full_socket_has_a_reserve)
 {
 	int listener = listen_on(AF_INET, 0), client, child;

@@ -105,7 +105,9 @@ TEST_F(waiting, memory_is_bounded)
 	EXPECT_GT(skel->bss->created, 0);
 	EXPECT_GT(skel->bss->failed, 0);
 	EXPECT_GT(sampler.least, before / 2);
-	EXPECT_GT(sampler.refused, 0);
+	/* From lists that are not refilled meanwhile, too little to wait for. */
+	if (variant->sleepable || !is_rt())
+		EXPECT_GT(sampler.refused, 0);
 	EXPECT_EQ(sampler.failed, 0);
 	end_owner(&task);
 
