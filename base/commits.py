@@ -135,6 +135,9 @@ def stage(path, text, cuts):
         if not count:
             raise CommitError("%s: nothing to leave out by: without %s"
                               % (path, cut))
+    # What stood between two blank lines leaves one.
+    if cuts and path.endswith((".c", ".h")):
+        text = re.sub(r"\n{3,}", "\n\n", text)
     return text
 
 
