@@ -6,6 +6,7 @@
 #include <linux/bitops.h>
 #include <linux/completion.h>
 #include <linux/kthread.h>
+#include <linux/math64.h>
 #include <linux/sched.h>
 #include "bpf_local_storage_kunit.h"
 
@@ -215,8 +216,9 @@ static void map_walk_prepare(struct kunit *test, struct test_map_walk *walk,
 /* Whose value it was, or a negative number. */
 static int map_walk_meet(struct test_map_walk *walk, const u64 *value)
 {
-	u64 i = *value % 1000;
+	u32 i;
 
+	div_u64_rem(*value, 1000, &i);
 	if (i >= NR_OWNERS || walk->iter.owner != walk->owners[i])
 		return -1;
 	walk->met[i]++;
