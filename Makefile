@@ -40,7 +40,7 @@ help:
 	@echo "make series-check"
 	@echo "             prove that it applies, to files and in git, and boots"
 	@echo "make series-build"
-	@echo "             compile after each patch, in 11 configurations; hours"
+	@echo "             compile after each patch, in 11 configurations; an hour"
 	@echo "make matrix  compile what is ours for six machines, with one thing off at"
 	@echo "             a time; half an hour; MACHINE=riscv picks one"
 	@echo "make clean   remove build/, the compiler cache included, and say what"
