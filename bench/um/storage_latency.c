@@ -248,4 +248,5 @@ module_init(latency_init);
 
 MODULE_DESCRIPTION("Latency of socket storage");
 MODULE_LICENSE("GPL");
-MODULE_IMPORT_NS(BPF_INTERNAL);
+/* MODULE_IMPORT_NS() takes a name on 6.12, and a string on 7.3. */
+MODULE_INFO(import_ns, "BPF_INTERNAL");

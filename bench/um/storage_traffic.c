@@ -50,7 +50,7 @@ static int listen_anywhere(void)
 	struct sockaddr_in address = address_of(INADDR_ANY);
 
 	return sock_create_kern(&init_net, AF_INET, SOCK_STREAM, 0, &listener) ?:
-	       kernel_bind(listener, (struct sockaddr *)&address,
+	       kernel_bind(listener, (void *)&address,
 			   sizeof(address)) ?:
 	       kernel_listen(listener, 100);
 }
@@ -62,7 +62,7 @@ static int connect_one(int i)
 
 	return sock_create_kern(&init_net, AF_INET, SOCK_STREAM, 0,
 				&clients[i]) ?:
-	       kernel_connect(clients[i], (struct sockaddr *)&address,
+	       kernel_connect(clients[i], (void *)&address,
 			      sizeof(address), 0) ?:
 	       kernel_accept(listener, &servers[i], 0);
 }
