@@ -330,7 +330,7 @@ int root_cgroup(void)
 	return open(CGROUP, O_RDONLY | O_DIRECTORY);
 }
 
-int run_program(struct bpf_program *prog)
+int run_program(const struct bpf_program *prog)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, opts);
 
@@ -338,7 +338,7 @@ int run_program(struct bpf_program *prog)
 	       opts.retval;
 }
 
-int run_on_packet(struct bpf_program *prog, int repeat)
+int run_on_packet(const struct bpf_program *prog, int repeat)
 {
 	char packet[64] = {};
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .repeat = repeat,

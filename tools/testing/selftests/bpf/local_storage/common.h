@@ -144,10 +144,10 @@ int cpus(void);
 void on_cpu(int cpu);
 
 /* Run a program that needs no input; its return value, or an errno. */
-int run_program(struct bpf_program *prog);
+int run_program(const struct bpf_program *prog);
 
 /* Run one so many times on a packet, whatever it returns; 0, or an errno. */
-int run_on_packet(struct bpf_program *prog, int repeat);
+int run_on_packet(const struct bpf_program *prog, int repeat);
 
 /* An iterator over a map, or NO_MAP: its link or file, or the negative errno. */
 int iter_link(struct bpf_program *prog, int map);

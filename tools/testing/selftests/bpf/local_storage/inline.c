@@ -408,27 +408,23 @@ static int attach(struct site *s)
 static void trigger(struct site *s, const struct way *way,
 		    const struct bpf_program *prog)
 {
-	char packet[64] = {};
-
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet,
-		    .data_size_in = sizeof(packet));
-	LIBBPF_OPTS(bpf_test_run_opts, no_opts);
 	struct sockaddr_in addr = loopback();
 	socklen_t len = sizeof(addr);
 	int fd = way->owner < NR_OWNERS ? s->owners[way->owner] :
 					  s->owners[LISTENER];
+	char byte = 0;
 
 	switch (way->trigger) {
 	case LOOK_UP:
-		bpf_prog_test_run_opts(bpf_program__fd(prog), &opts);
+		run_on_packet(prog, 1);
 		return;
 	case RUN:
-		bpf_prog_test_run_opts(bpf_program__fd(prog), &no_opts);
+		run_program(prog);
 		return;
 	case SEND:
 		getsockname(fd, (void *)&addr, &len);
-		sendto(fd, packet, 1, 0, (void *)&addr, len);
-		recv(fd, packet, 1, MSG_DONTWAIT);
+		sendto(fd, &byte, 1, 0, (void *)&addr, len);
+		recv(fd, &byte, 1, MSG_DONTWAIT);
 		return;
 	case BIND:
 		bind(fd, (void *)&addr, len);
